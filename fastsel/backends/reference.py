@@ -1,0 +1,60 @@
+"""Plain NumPy: the oracle that the other backends must equal bit for bit. No compiler needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsel import canonical
+from fastsel.points import Points
+
+NAME = "reference"
+
+# Rows times columns of the float64 temporaries.
+BLOCK_ELEMENTS = 1 << 20
+
+
+def unusable_because() -> list[str]:
+    """Why this backend can not run here; empty, since NumPy is all it needs."""
+    return []
+
+
+def describe() -> str:
+    """One line for `fastsel.backends()`."""
+    return f"NumPy {np.__version__}"
+
+
+def min_update(
+    points: Points, centres: Points, centre: int, sq_dist: npt.NDArray[np.float64]
+) -> None:
+    """Lower `sq_dist` [N] to the squared distance to row `centre` of `centres`, in place."""
+    row = centres.rows(slice(centre, centre + 1))
+    step = max(1, BLOCK_ELEMENTS // points.dim)
+    for start in range(0, points.n, step):
+        block = slice(start, start + step)
+        np.minimum(sq_dist[block], canonical.sq_dists(points.rows(block), row), out=sq_dist[block])
+
+
+def knn(
+    queries: Points,
+    points: Points,
+    first_query: int,
+    exclude_self: bool,
+    sq_dist: npt.NDArray[np.float64],
+    index: npt.NDArray[np.int64],
+) -> None:
+    """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
+
+    Ascending by (squared distance, index). With `exclude_self`, query i skips point i.
+    """
+    k = sq_dist.shape[1]
+    all_points = points.rows(slice(None))
+    for offset in range(len(sq_dist)):
+        query = first_query + offset
+        row_dist = canonical.sq_dists(all_points, queries.rows(slice(query, query + 1)))
+        if exclude_self:
+            row_dist[query] = np.inf
+        # A stable sort leaves equal distances in order of index.
+        nearest = np.argsort(row_dist, kind="stable")[:k]
+        sq_dist[offset] = row_dist[nearest]
+        index[offset] = nearest

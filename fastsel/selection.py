@@ -1,0 +1,216 @@
+"""Public selection functions: checks first, then the schedule over a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastsel import checks, schedule
+from fastsel.backends import resolve
+from fastsel.checks import RandomState
+from fastsel.points import result_converter
+from fastsel.progress import Progress, ProgressOption
+
+METRICS = ("euclidean", "cosine")
+
+
+def greedy_select(
+    features: Any,
+    n_samples: int | float,
+    *,
+    start: int | None = None,
+    initial: Any = None,
+    anchors: Any = None,
+    metric: str = "euclidean",
+    min_distance: float | None = None,
+    return_distances: bool = False,
+    random_state: RandomState = None,
+    backend: str = "auto",
+    progress: ProgressOption = False,
+) -> Any:
+    """Choose a diverse subset by exact greedy (farthest-point, k-center) selection.
+
+    The first pick is `start`; each next pick is the point farthest from all picked before, the one
+    of lowest index where several are equally far. Exact: the picks are those of the plain loop in
+    canonical distances (fastsel/canonical.py), on every backend.
+
+    Parameters
+    ----------
+    features : array [N, D]
+        float16, bfloat16, float32 or float64; NumPy, torch or DLPack. Never changed.
+    n_samples : int or float
+        How many to choose, in [1, N], or the fraction of N, in (0, 1].
+    start : int, optional
+        Index of the first pick. Default: drawn from `random_state`, or 0 when that is None; with
+        `anchors`, the point farthest from them.
+    initial : int array [P], optional
+        Indices already chosen. They count toward `n_samples` and are the prefix of the result.
+    anchors : array [A, D], optional
+        Vectors outside the pool to stay away from. They are not in the result and do not count.
+    metric : {"euclidean", "cosine"}
+        The cosine distance is 1 - cos(x, y), which is half the squared distance of unit vectors.
+    min_distance : float, optional
+        Stop as soon as no point is farther than this from the selected set; fewer come back.
+    return_distances : bool
+        Return the radii too.
+    random_state : int or numpy.random.Generator, optional
+        Draws the default start.
+    backend : str
+        "auto" or a name in `fastsel.backends()`.
+    progress : bool or callable
+        True shows progress on standard error; a callable gets (done, total).
+
+    Returns
+    -------
+    indices : int64 [M]
+        In the order of picking, in the library and on the device of `features`.
+    radii : float64 [M], only with `return_distances`
+        Each pick's distance to those before it (and the anchors); inf for a first one without any.
+        Non-increasing after `start` and `initial`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not as described; the message names it.
+    RuntimeError
+        The named backend can not run here.
+
+    Notes
+    -----
+    Cost O(N M D) time and O(N) memory beyond `features`. The method is Algorithm 1 of arXiv
+    2509.16499 (Gonzalez 1985); its radius is at most twice the best possible k-center radius.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsel
+    >>> x = np.array([[0.0], [1.0], [5.0], [9.0]])
+    >>> fastsel.greedy_select(x, 3, return_distances=True)
+    (array([0, 3, 2]), array([inf,  9.,  4.]))
+    """
+    checks.choice("metric", metric, METRICS)
+    points = checks.points("features", features, metric)
+    capacity = checks.count("n_samples", n_samples, points.n)
+    if min_distance is not None and checks.real("min_distance", min_distance) < 0:
+        raise ValueError(f"min_distance must not be negative, got {min_distance!r}")
+    prefix = checks.indices("initial", [] if initial is None else initial, points.n)
+    if len(prefix) and start is not None:
+        raise ValueError("start and initial exclude each other: initial holds the first picks")
+    if len(prefix) > capacity:
+        raise ValueError(
+            f"initial must hold at most n_samples={capacity} indices, got {len(prefix)}"
+        )
+    anchor_points = None
+    if anchors is not None:
+        anchor_points = checks.points("anchors", anchors, metric, dim=points.dim)
+    if not len(prefix) and not (anchors is not None and start is None):
+        prefix = np.array([_start(start, random_state, points.n)])
+    module = resolve(backend)
+    report = Progress(progress, "greedy selection", capacity)
+
+    selection = schedule.Selection(module, points, capacity)
+    if anchor_points is not None:
+        selection.apply_anchors(anchor_points)
+    for index in prefix:
+        selection.add(int(index))
+    limit = min_distance
+    if limit is not None and metric == "cosine":
+        limit = float(np.sqrt(2 * limit))
+    schedule.greedy(selection, limit, report)
+    return _answer(selection, metric, return_distances, features)
+
+
+def threshold_decay_select(
+    features: Any,
+    n_samples: int | float,
+    *,
+    threshold: float,
+    decay: float = 0.95,
+    decay_when: str = "stalled",
+    start: int | None = None,
+    metric: str = "euclidean",
+    return_distances: bool = False,
+    random_state: RandomState = None,
+    backend: str = "auto",
+    progress: ProgressOption = False,
+) -> Any:
+    """Choose a diverse subset by the Threshold Decay Filter.
+
+    Sweeps over the pool in order and accepts every point whose distance to the accepted ones
+    exceeds the threshold, which is multiplied by `decay` between sweeps, until n_samples are
+    accepted. Approaches greedy selection as `decay` approaches 1.
+
+    Parameters
+    ----------
+    features, n_samples, start, metric, return_distances, random_state, backend, progress
+        As for `greedy_select`.
+    threshold : float
+        The first threshold, positive, in units of the metric. The paper's code uses 60 for DINOv2
+        features and 2000 for pixels in 0..255.
+    decay : float
+        In (0, 1).
+    decay_when : {"stalled", "sweep"}
+        "stalled": after a sweep that accepted nothing, the paper's Algorithm 2. "sweep": after
+        every sweep, the paper's released code.
+
+    Returns
+    -------
+    indices : int64 [M]
+        In the order of acceptance, in the library and on the device of `features`.
+    radii : float64 [M], only with `return_distances`
+        Each one's distance to those accepted before it; inf for the first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not as described, or fewer than n_samples points are distinct.
+    RuntimeError
+        The named backend can not run here.
+
+    Notes
+    -----
+    Cost O(N M D) time and O(N) memory beyond `features`. Algorithm 2 of arXiv 2509.16499.
+
+    Examples
+    --------
+    >>> import numpy as np, fastsel
+    >>> x = np.array([[0.0], [1.0], [5.0], [9.0]])
+    >>> fastsel.threshold_decay_select(x, 3, threshold=4.5)
+    array([0, 2, 3])
+    """
+    checks.choice("metric", metric, METRICS)
+    checks.choice("decay_when", decay_when, ("stalled", "sweep"))
+    points = checks.points("features", features, metric)
+    capacity = checks.count("n_samples", n_samples, points.n)
+    if checks.real("threshold", threshold) <= 0:
+        raise ValueError(f"threshold must be positive, got {threshold!r}")
+    if not 0 < checks.real("decay", decay) < 1:
+        raise ValueError(f"decay must be in (0, 1), got {decay!r}")
+    first = _start(start, random_state, points.n)
+    module = resolve(backend)
+    report = Progress(progress, "threshold decay selection", capacity)
+
+    selection = schedule.Selection(module, points, capacity)
+    selection.add(first)
+    limit = float(np.sqrt(2 * threshold)) if metric == "cosine" else float(threshold)
+    schedule.threshold_decay(selection, limit, decay, decay_when, report)
+    return _answer(selection, metric, return_distances, features)
+
+
+def _start(start: int | None, random_state: RandomState, n: int) -> int:
+    if start is not None:
+        return checks.integer("start", start, 0, n - 1)
+    if random_state is None:
+        return 0
+    return int(checks.generator("random_state", random_state).integers(n))
+
+
+def _answer(
+    selection: schedule.Selection, metric: str, return_distances: bool, features: Any
+) -> Any:
+    picks, radii = selection.result()
+    convert = result_converter(features)
+    if not return_distances:
+        return convert(picks)
+    # For unit vectors the cosine distance is half the squared Euclidean one.
+    return convert(picks), convert(radii * radii / 2 if metric == "cosine" else radii)
