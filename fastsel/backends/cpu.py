@@ -41,7 +41,8 @@ def unusable_because() -> list[str]:
 
 def describe() -> str:
     """One line for `fastsel.backends()`."""
-    return str(_native().describe())
+    core = _native()
+    return f"{core.level()}, {threads()} threads" + ("" if core.openmp else " (built without OpenMP)")
 
 
 def threads() -> int:

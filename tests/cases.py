@@ -1,0 +1,58 @@
+"""Feature matrices that break selection code: shapes, ties, duplicates, scales, translations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _normal(n, d, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def _duplicates(n, d):
+    x = _normal(n, d, 1)
+    x[n // 2 :] = x[: n - n // 2]
+    return x
+
+
+def _one_ulp(n, d):
+    x = _duplicates(n, d).astype(np.float32)
+    x[n // 2 :, 0] = np.nextafter(x[n // 2 :, 0], np.float32(np.inf))
+    return x
+
+
+def _lattice(n, d):
+    side = 2 if d > 4 else 5
+    return np.random.default_rng(2).integers(0, side, size=(n, d)).astype(float)
+
+
+def _scales(n, d):
+    return _normal(n, d, 3) * np.logspace(-4, 4, n)[:, None]
+
+
+def _collapsed(n, d):
+    rng = np.random.default_rng(4)
+    return rng.normal(size=(5, d))[rng.integers(0, 5, n)] + 1e-5 * rng.normal(size=(n, d))
+
+
+SIZES = (1, 2, 63, 64, 65)
+
+CASES = {
+    **{f"normal-{n}x{d}": _normal(n, d) for n in SIZES for d in (1, 7, 8, 33)},
+    "normal-1000x20": _normal(1000, 20),
+    "normal-63x320": _normal(63, 320),
+    "all-equal": np.full((65, 9), 0.1),
+    "zeros": np.zeros((10, 3)),
+    "duplicates": _duplicates(65, 17),
+    "one-ulp": _one_ulp(64, 17),
+    "lattice-3d": _lattice(200, 3),
+    "lattice-16d": _lattice(150, 16),
+    "scales": _scales(100, 11),
+    "translated": _normal(100, 24) + 1e6,
+    "collapsed": _collapsed(120, 40),
+    "signed-zeros": np.where(_normal(40, 5) > 0, 0.0, -0.0),
+}
+
+
+def case_params(max_n=None):
+    return [name for name, x in CASES.items() if max_n is None or len(x) <= max_n]

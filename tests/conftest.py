@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+import fastsel
+from fastsel.backends import cpu
+
+
+def _backend_params():
+    """Every usable backend, the cpu one at each instruction set of this machine."""
+    params = []
+    for name, status in fastsel.backends().items():
+        if not status.usable:
+            continue
+        levels = cpu._core().levels() if name == "cpu" else [None]
+        params += [pytest.param((name, level), id="-".join(filter(None, (name, level)))) for level in levels]
+    return params
+
+
+@pytest.fixture(params=_backend_params())
+def backend(request):
+    """Name of a backend; for the cpu one, its instruction set is switched for the test."""
+    name, level = request.param
+    if level is None:
+        yield name
+        return
+    core = cpu._core()
+    before = core.level()
+    core.use_level(level)
+    yield name
+    core.use_level(before)
