@@ -1,0 +1,382 @@
+"""The figures of a run: curves over generations, seconds by phase, and the picture of a collapse.
+
+Figures are built on Figure objects alone: no pyplot, no window, no state left behind.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from training.glossary import Record, Series, number, series_of
+
+# The report shows a figure at half its pixels, so that it is sharp on dense screens and on paper.
+DPI = 192
+CSS_DPI = 96
+PANEL_WIDTH, PANEL_HEIGHT = 3.35, 2.45
+
+INK, FAINT = "#1f2328", "#d9dce1"
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": "#57606a",
+    "axes.edgecolor": "#8c959f",
+    "xtick.color": "#57606a",
+    "ytick.color": "#57606a",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e8eaed",
+    "lines.linewidth": 2.0,
+    "lines.markersize": 5.5,
+    "legend.frameon": False,
+    "text.usetex": False,
+    "axes.unicode_minus": True,
+}
+
+PHASES = ("train", "sample", "embed", "select", "metrics")
+# Paul Tol's muted scheme: told apart by the colour-blind, and unlike the colours of the arms.
+_PHASE_COLOURS = ("#332288", "#88ccee", "#ddcc77", "#cc6677", "#44aa99", "#999933", "#882255")
+
+
+class ArmStyle(NamedTuple):
+    """Colour and marker of an arm, the same in every figure of a run."""
+
+    colour: str
+    marker: str
+
+
+# Okabe and Ito's palette, which colour-blind readers tell apart; markers serve print in grey.
+_NO_SELECTION = ArmStyle("#5c6066", "o")
+_KNOWN_ARMS = {
+    "none": _NO_SELECTION,
+    "greedy": ArmStyle("#0072b2", "s"),
+    "threshold": ArmStyle("#d55e00", "^"),
+}
+_OTHER_ARMS = (
+    ArmStyle("#009e73", "D"),
+    ArmStyle("#cc79a7", "v"),
+    ArmStyle("#56b4e9", "P"),
+    ArmStyle("#e69f00", "X"),
+)
+
+
+def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
+    """A style for every arm: fixed for the usual arms, by order of appearance for the others."""
+    others = [arm for arm in arms if arm not in _KNOWN_ARMS]
+    return {
+        arm: _KNOWN_ARMS.get(arm) or _OTHER_ARMS[others.index(arm) % len(_OTHER_ARMS)]
+        for arm in arms
+    }
+
+
+def curve(records: Sequence[Record], arm: str, key: str) -> tuple[list[int], list[float]]:
+    """Generations and finite values of one metric in one arm, by generation."""
+    points = sorted(
+        (record["generation"], value)
+        for record in records
+        if record["arm"] == arm
+        and (value := number(record, key)) is not None
+        and math.isfinite(value)
+    )
+    return [g for g, _ in points], [v for _, v in points]
+
+
+def metric_figures(records: Sequence[Record], arms: Sequence[str]) -> dict[str, bytes]:
+    """One PNG for every family of metrics, by the family's name; a panel for every series.
+
+    Args:
+        records: lines of metrics.jsonl.
+        arms: the arms to draw, in the order of the legend.
+    """
+    families: dict[str, list[Series]] = {}
+    for series in series_of(records):
+        families.setdefault(series.metric.family, []).append(series)
+    return {
+        family: _family_figure(records, arms, members, legend=len(arms) > 1)
+        for family, members in families.items()
+    }
+
+
+def _family_figure(
+    records: Sequence[Record], arms: Sequence[str], members: Sequence[Series], *, legend: bool
+) -> bytes:
+    styles = arm_styles(arms)
+    with matplotlib.rc_context(_STYLE):
+        figure, panels = _panels(len(members))
+        for axes, series in zip(panels, members, strict=True):
+            _draw_curves(axes, records, styles, series.key)
+            _name(axes, series)
+            if series.metric.bounds is not None:
+                low, high = series.metric.bounds
+                room = 0.04 * (high - low)
+                axes.set_ylim(low - room, high + room)
+        if legend:
+            handles = [
+                Line2D([], [], color=style.colour, marker=style.marker) for style in styles.values()
+            ]
+            _legend_above(figure, handles, list(arms))
+        return to_png(figure)
+
+
+def _name(axes: Any, series: Series) -> None:
+    """Title in plain words, the extractor under it, the unit at the axis."""
+    axes.set_title(plain(series.metric.title), pad=19 if series.extractor else 8)
+    axes.set_ylabel(plain(series.metric.unit))
+    if series.extractor:
+        axes.annotate(
+            plain(f"features: {series.extractor}"),
+            (0, 1),
+            xytext=(0, 7),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color="#57606a",
+            size="small",
+        )
+
+
+def _draw_curves(
+    axes: Any, records: Sequence[Record], styles: Mapping[str, ArmStyle], key: str
+) -> None:
+    ends = {record["generation"] for record in records}
+    drawn = False
+    for i, (arm, style) in enumerate(styles.items()):
+        generations, values = curve(records, arm, key)
+        drawn = drawn or bool(values)
+        axes.plot(
+            generations,
+            values,
+            # Later curves are thinner, so that those below show where arms coincide.
+            linewidth=max(1.6, 3.0 - 0.7 * i),
+            color=style.colour,
+            marker=style.marker,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            clip_on=False,
+        )
+    _generation_axis(axes, ends)
+    if not drawn:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=INK)
+
+
+def _generation_axis(axes: Any, generations: set[int]) -> None:
+    first, last = min(generations), max(generations)
+    room = 0.5 if first == last else 0.04 * (last - first)
+    axes.set_xlim(first - room, last + room)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    axes.set_xlabel("generation")
+
+
+def seconds_figure(records: Sequence[Record], arms: Sequence[str]) -> bytes | None:
+    """Stacked bars of the seconds of every phase, a panel for every arm; None without seconds."""
+    phases = phases_of(records)
+    if not phases:
+        return None
+    colours = dict(zip(phases, _cycle(_PHASE_COLOURS, len(phases)), strict=True))
+    with matplotlib.rc_context(_STYLE):
+        figure, panels = _panels(len(arms), sharey=True)
+        for axes, arm in zip(panels, arms, strict=True):
+            own = [record for record in records if record["arm"] == arm]
+            generations = [record["generation"] for record in own]
+            bottom = np.zeros(len(own))
+            for phase in phases:
+                heights = np.array([phase_seconds(record, phase) for record in own])
+                axes.bar(generations, heights, 0.7, bottom=bottom, color=colours[phase])
+                bottom += heights
+            _generation_axis(axes, {record["generation"] for record in records})
+            first, last = axes.get_xlim()
+            axes.set_xlim(min(first, 0.5), last + 0.4)
+            axes.set_title(plain(arm))
+            axes.xaxis.grid(visible=False)
+        panels[0].set_ylabel("seconds")
+        _legend_above(figure, [Patch(color=colours[phase]) for phase in phases], phases)
+        return to_png(figure)
+
+
+def phases_of(records: Sequence[Record]) -> list[str]:
+    """The phases that some record has seconds for, in the order in which they run."""
+    found = {key.removeprefix("seconds/"): None for r in records for key in r if "seconds/" in key}
+    known = [phase for phase in PHASES if phase in found]
+    return known + [phase for phase in found if phase not in PHASES]
+
+
+def phase_seconds(record: Record, phase: str) -> float:
+    """Seconds of a phase; a phase that a generation did not have took none."""
+    value = number(record, f"seconds/{phase}")
+    return value if value is not None and math.isfinite(value) else 0.0
+
+
+class Strip(NamedTuple):
+    """One block of the collapse picture: a caption, its arm (None: all arms) and its images."""
+
+    caption: str
+    arm: str | None
+    images: npt.NDArray[np.uint8]  # [N, H, W, C]
+
+
+def collapse_png(
+    records: Sequence[Record],
+    arms: Sequence[str],
+    series: Series,
+    strips: Sequence[Strip],
+    *,
+    title: str,
+    columns: int = 14,
+    rows: int = 2,
+) -> bytes:
+    """The collapse in one picture of 1600 x 700 pixels: curves on the left, samples on the right.
+
+    Args:
+        records: lines of metrics.jsonl.
+        arms: the arms to draw.
+        series: the metric of the curves.
+        strips: blocks of samples, one under the other; the first rows * columns images of each.
+        title: the line above the picture.
+        columns: samples in a row of a strip.
+        rows: rows of samples in a strip.
+    """
+    styles = arm_styles(arms)
+    with matplotlib.rc_context({**_STYLE, "font.size": 10.5, "axes.titlesize": 11.5}):
+        figure = Figure(figsize=(10, 4.375), dpi=160, facecolor="white")
+        FigureCanvasAgg(figure)
+        figure.text(0.018, 0.955, plain(title), size=13, weight="bold", va="center")
+
+        axes = figure.add_axes((0.065, 0.115, 0.315, 0.70))
+        _draw_curves(axes, records, styles, series.key)
+        _name(axes, series)
+        _end_labels(axes, records, styles, series.key)
+
+        left, width, top, bottom = 0.50, 0.485, 0.895, 0.025
+        slot = (top - bottom) / len(strips)
+        caption_height = 0.048
+        for i, strip in enumerate(strips):
+            slot_top = top - i * slot
+            colour = INK if strip.arm is None else styles[strip.arm].colour
+            figure.text(
+                left,
+                slot_top - caption_height / 2,
+                plain(strip.caption),
+                color=colour,
+                weight="bold",
+                size=10,
+                va="center",
+            )
+            sheet = _sheet(strip.images, rows, columns)
+            height = slot - caption_height - 0.012
+            block = figure.add_axes((left, slot_top - caption_height - height, width, height))
+            block.imshow(
+                sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal"
+            )
+            block.set_anchor("NW")
+            block.set_axis_off()
+        return to_png(figure, dpi=160)
+
+
+def _sheet(images: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    """uint8 [N, H, W, C] on one white sheet with a gap of an eighth of a picture."""
+    n, height, width, channels = images.shape
+    zoom = -(-32 // min(height, width))
+    height, width = height * zoom, width * zoom
+    gap = max(1, min(height, width) // 16)
+    sheet = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8
+    )
+    for i in range(min(n, rows * columns)):
+        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        tile = images[i].repeat(zoom, axis=0).repeat(zoom, axis=1)
+        sheet[y : y + height, x : x + width] = tile
+    return sheet[:, :, 0] if channels == 1 else sheet
+
+
+def _end_labels(
+    axes: Any, records: Sequence[Record], styles: Mapping[str, ArmStyle], key: str
+) -> None:
+    """Name each curve at its last point, and push names apart that would overlap."""
+    ends = []
+    for arm, style in styles.items():
+        generations, values = curve(records, arm, key)
+        if values:
+            ends.append((values[-1], generations[-1], arm, style))
+    ends.sort(key=lambda end: end[0])
+    low, high = axes.get_ylim()
+    line_height = 0.062 * (high - low)
+    lowest_free = -math.inf
+    for value, generation, arm, style in ends:
+        y = max(value, lowest_free)
+        lowest_free = y + line_height
+        axes.annotate(
+            plain("no selection" if arm == "none" else arm),
+            (generation, y),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            color=style.colour,
+            weight="bold",
+            annotation_clip=False,
+        )
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it stands: a pair of dollar signs would start a formula."""
+    return text.replace("$", r"\$")
+
+
+def panel_columns(n: int) -> int:
+    """How many of n panels stand side by side: three, but four panels make a square."""
+    return 2 if n == 4 else min(n, 3)
+
+
+def _panels(n: int, *, sharey: bool = False) -> tuple[Figure, list[Any]]:
+    columns = panel_columns(n)
+    rows = -(-n // columns)
+    figure = Figure(
+        figsize=(columns * PANEL_WIDTH, rows * PANEL_HEIGHT + 0.3),
+        dpi=DPI,
+        facecolor="white",
+        layout="constrained",
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for unused in grid[n:]:
+        unused.remove()
+    return figure, list(grid[:n])
+
+
+def _legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    # A leading underscore would make matplotlib drop the label; a space in front saves it.
+    shown = [plain(f" {label}" if label.startswith("_") else label) for label in labels]
+    figure.legend(
+        handles, shown, loc="outside upper left", ncols=len(labels), handlelength=1.6, fontsize=9
+    )
+
+
+def _cycle(colours: Sequence[str], n: int) -> list[str]:
+    return [colours[i % len(colours)] for i in range(n)]
+
+
+def to_png(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """The figure as PNG bytes; the same figure always gives the same bytes."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # An arm may be named in a script that the font lacks; boxes in a legend are no failure.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
