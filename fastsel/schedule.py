@@ -65,19 +65,17 @@ def greedy(selection: Selection, min_distance: float | None, progress: Progress)
 
 
 def threshold_decay(
-    selection: Selection, threshold: float, decay: float, decay_when: str, progress: Progress
+    selection: Selection, threshold: float, decay: float, progress: Progress
 ) -> None:
     """Sweep the pool in order, accepting every point farther than a threshold that decays.
 
-    decay_when "stalled": the threshold falls after a sweep that accepted nothing; "sweep": after
-    every sweep. Raises ValueError when only duplicates of selected points are left.
+    A sweep leaves no point above its threshold, so the next one at the same threshold accepts
+    nothing: to let the threshold fall after every sweep, or only after one that accepted nothing,
+    comes to the same picks. Sweeps that can accept nothing are skipped.
+
+    Raises ValueError when only duplicates of selected points are left.
     """
     while not selection.is_full():
-        accepted = _sweep(selection, threshold, progress)
-        if selection.is_full():
-            return
-        if decay_when == "sweep" or not accepted:
-            threshold *= decay
         farthest = float(np.sqrt(max(0.0, selection.keys.max())))
         if farthest == 0.0:
             raise ValueError(
@@ -85,24 +83,21 @@ def threshold_decay(
                 f"{len(selection.picks)} picks every other point equals a selected one, "
                 "and no threshold accepts a distance of 0"
             )
-        # Sweeps with threshold >= farthest accept nothing and change nothing else.
         while threshold >= farthest:
             threshold *= decay
+        _sweep(selection, threshold, progress)
 
 
-def _sweep(selection: Selection, threshold: float, progress: Progress) -> int:
-    accepted = 0
+def _sweep(selection: Selection, threshold: float, progress: Progress) -> None:
     cursor = 0
     while not selection.is_full():
         # Keys only fall, so a point passed over stays under the threshold for this sweep.
         ahead = np.sqrt(np.maximum(selection.keys[cursor:], 0.0)) > threshold
         step = int(np.argmax(ahead))
         if not ahead[step]:
-            break
+            return
         selection.add(cursor + step)
         progress.update(len(selection.picks))
-        accepted += 1
         cursor += step + 1
         if cursor == selection.points.n:
-            break
-    return accepted
+            return

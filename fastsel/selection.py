@@ -151,7 +151,8 @@ def threshold_decay_select(
         In (0, 1).
     decay_when : {"stalled", "sweep"}
         "stalled": after a sweep that accepted nothing, the paper's Algorithm 2. "sweep": after
-        every sweep, the paper's released code.
+        every sweep, the paper's released code. Both give the same picks: a sweep leaves no point
+        above its threshold, so the next one at that threshold accepts nothing.
 
     Returns
     -------
@@ -193,7 +194,7 @@ def threshold_decay_select(
     selection = schedule.Selection(module, points, capacity)
     selection.add(first)
     limit = float(np.sqrt(2 * threshold)) if metric == "cosine" else float(threshold)
-    schedule.threshold_decay(selection, limit, decay, decay_when, report)
+    schedule.threshold_decay(selection, limit, decay, report)
     return _answer(selection, metric, return_distances, features)
 
 

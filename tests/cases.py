@@ -54,5 +54,5 @@ CASES = {
 }
 
 
-def case_params(max_n=None):
-    return [name for name, x in CASES.items() if max_n is None or len(x) <= max_n]
+def case_params(min_n=1, max_n=10**9):
+    return [name for name, x in CASES.items() if min_n <= len(x) <= max_n]

@@ -13,7 +13,10 @@ def _backend_params():
         if not status.usable:
             continue
         levels = cpu._core().levels() if name == "cpu" else [None]
-        params += [pytest.param((name, level), id="-".join(filter(None, (name, level)))) for level in levels]
+        params += [
+            pytest.param((name, level), id="-".join(filter(None, (name, level))))
+            for level in levels
+        ]
     return params
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import oracle
 import pytest
 from cases import CASES, case_params
 
 import fastsel
-import oracle
 
 
 def test_oracle_distances_agree_with_float_arithmetic():
@@ -85,7 +85,9 @@ def test_anchors_repel_and_are_not_counted(backend):
     picks, radii = fastsel.greedy_select(
         pool, 20, anchors=anchors, return_distances=True, backend=backend
     )
-    expected = fastsel.greedy_select(x, 23, initial=[0, 1, 2], return_distances=True, backend=backend)
+    expected = fastsel.greedy_select(
+        x, 23, initial=[0, 1, 2], return_distances=True, backend=backend
+    )
     np.testing.assert_array_equal(picks, expected[0][3:] - 3)
     np.testing.assert_array_equal(radii, expected[1][3:])
 

@@ -42,7 +42,9 @@ def unusable_because() -> list[str]:
 def describe() -> str:
     """One line for `fastsel.backends()`."""
     core = _native()
-    return f"{core.level()}, {threads()} threads" + ("" if core.openmp else " (built without OpenMP)")
+    return f"{core.level()}, {threads()} threads" + (
+        "" if core.openmp else " (built without OpenMP)"
+    )
 
 
 def threads() -> int:
