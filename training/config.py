@@ -1,0 +1,417 @@
+"""The options of the training command: one frozen dataclass, and an argument parser built from it.
+
+Every option is a field of :class:`Config` that carries its help text and its check, so that the
+command line, the presets, ``config.json`` and Python callers share one definition. Nothing here
+imports torch: ``--help`` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ARMS = ("none", "greedy", "threshold")
+EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
+
+
+class ConfigError(ValueError):
+    """An option whose value cannot be used; the message names it, its value and what was expected."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How an option's text is read and which values are allowed."""
+
+    expected: str
+    parse: Callable[[str], Any]
+    valid: Callable[[Any], bool]
+
+
+def _text(expected: str) -> _Kind:
+    return _Kind(expected, str, lambda v: isinstance(v, str) and v != "")
+
+
+def _whole(minimum: int) -> _Kind:
+    def valid(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+    return _Kind(f"a whole number of at least {minimum}", int, valid)
+
+
+def _between(low: float, high: float) -> _Kind:
+    expected = f"a number between {low:g} and {high:g}, both excluded"
+    if math.isinf(high):
+        expected = f"a finite number greater than {low:g}"
+    return _Kind(expected, float, lambda v: isinstance(v, (int, float)) and low < v < high)
+
+
+def _one_of(*choices: str | int) -> _Kind:
+    parse = type(choices[0])
+    return _Kind("one of " + ", ".join(map(str, choices)), parse, lambda v: v in choices)
+
+
+def _or(word: str, kind: _Kind) -> _Kind:
+    """The kind, or a word that stands for None."""
+    return _Kind(
+        f"{kind.expected}, or {word}",
+        lambda text: None if text == word else kind.parse(text),
+        lambda v: v is None or kind.valid(v),
+    )
+
+
+def _list_of(kind: _Kind) -> _Kind:
+    """A comma-separated list without repetitions; a tuple in Python."""
+
+    def valid(value: Any) -> bool:
+        return isinstance(value, tuple) and len(value) > 0 and all(map(kind.valid, value))
+
+    return _Kind(
+        f"a comma-separated list, each {kind.expected}",
+        lambda text: tuple(kind.parse(part) for part in text.split(",")),
+        valid,
+    )
+
+
+def _distinct(kind: _Kind) -> _Kind:
+    return _Kind(
+        f"{kind.expected}, none twice",
+        kind.parse,
+        lambda v: kind.valid(v) and len(set(v)) == len(v),
+    )
+
+
+def _parse_weights(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    return tuple((name, path) for name, _, path in pairs)
+
+
+_WEIGHTS = _Kind(
+    "NAME=PATH,... with NAME one of " + ", ".join(EXTRACTORS[1:]),
+    _parse_weights,
+    lambda v: isinstance(v, tuple) and all(name in EXTRACTORS[1:] and path for name, path in v),
+)
+_EXTRACTOR = _one_of(*EXTRACTORS)
+_WIDTHS = _list_of(
+    _Kind("a positive multiple of 8", int, lambda v: isinstance(v, int) and v > 0 and v % 8 == 0)
+)
+
+
+def _option(
+    default: Any, kind: _Kind | None, group: str, text: str, *, affects_results: bool = True
+) -> Any:
+    """A field with what the parser and the checks need; ``kind`` None makes it a flag."""
+    metadata = {"kind": kind, "group": group, "help": text, "affects_results": affects_results}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run, checked on construction.
+
+    The defaults are the ``digits`` preset. Two runs with equal results-affecting options
+    (:meth:`identity`) make the same numbers on the same machine.
+
+    Raises:
+        ConfigError: for a value outside its option's range.
+    """
+
+    data: str = _option(
+        "digits",
+        _text("digits, a folder, a .zip, an .npz or a Hugging Face data set name"),
+        "data",
+        "images to train on: digits (built in), a folder or .zip of images, an .npz, or the name"
+        " of a Hugging Face data set",
+    )
+    limit: int | None = _option(
+        None, _or("all", _whole(2)), "data", "use only this many images, drawn with --seed"
+    )
+    resolution: int | None = _option(
+        None, _or("auto", _whole(4)), "data", "resize and crop to this side; auto: the data's own"
+    )
+    channels: int | None = _option(
+        None,
+        _or("auto", _one_of(1, 3)),
+        "data",
+        "1 (grey) or 3 (colour); auto: 1 where every image is grey",
+    )
+
+    n: int = _option(256, _whole(2), "experiment", "images in the training set of a generation, N")
+    generations: int = _option(4, _whole(1), "experiment", "models trained one after another")
+    arms: tuple[str, ...] = _option(
+        ARMS,
+        _distinct(_list_of(_one_of(*ARMS))),
+        "experiment",
+        "ways to choose the next training set, run side by side from one shared first generation",
+    )
+    paradigm: str = _option(
+        "replace",
+        _one_of("replace", "accumulate"),
+        "experiment",
+        "replace: candidates are the previous model's images; accumulate: the N real images and"
+        " the images of every model so far",
+    )
+    pool_factor: int = _option(
+        2, _whole(1), "experiment", "images made per training image for an arm to select from"
+    )
+    seed: int = _option(0, _whole(0), "experiment", "source of all randomness")
+
+    extractor: str = _option("pixel", _EXTRACTOR, "selection", "features that selection works on")
+    extractor_weights: tuple[tuple[str, str], ...] = _option(
+        (), _WEIGHTS, "selection", "local weight files or folders of extractors"
+    )
+    threshold: float | None = _option(
+        None,
+        _or("auto", _between(0, math.inf)),
+        "selection",
+        "first distance threshold of the threshold arm; auto: the median distance between"
+        " members of the pool, measured anew in every generation",
+    )
+    decay: float = _option(
+        0.95, _between(0, 1), "selection", "factor by which the threshold arm's threshold decays"
+    )
+    decay_when: str = _option(
+        "stalled",
+        _one_of("stalled", "sweep"),
+        "selection",
+        "decay after a sweep that accepted nothing (the paper) or after every sweep (its code)",
+    )
+    metrics_extractors: tuple[str, ...] = _option(
+        ("pixel", "efficientnet_lite0"),
+        _distinct(_list_of(_EXTRACTOR)),
+        "selection",
+        "features that the metrics are measured in",
+    )
+    metrics_real: int = _option(
+        1024,
+        _whole(2),
+        "selection",
+        "real images, at most, that samples are compared with, drawn with --seed",
+    )
+
+    widths: tuple[int, ...] | None = _option(
+        (32, 64),
+        _or("none", _WIDTHS),
+        "model",
+        "channels of each level of a UNet with one layer per level and no attention",
+    )
+    unet: int | None = _option(
+        None,
+        _or("none", _one_of(32, 48, 64, 128)),
+        "model",
+        "the paper's six-level UNet of this width, in place of --widths",
+    )
+    steps: int = _option(400, _whole(1), "model", "training steps of a generation")
+    batch_size: int = _option(64, _whole(1), "model", "images in a training step")
+    lr: float = _option(
+        1e-3,
+        _between(0, math.inf),
+        "model",
+        "peak learning rate; warm-up over 500 steps, or a tenth of --steps where that is less,"
+        " then cosine decay to zero",
+    )
+    ema: float | None = _option(
+        None, _or("none", _between(0, 1)), "model", "decay of the weights' running average"
+    )
+    mixed_precision: str = _option(
+        "auto",
+        _one_of("auto", "no", "fp16", "bf16"),
+        "model",
+        "auto: bf16 or else fp16 on a CUDA device, no on a CPU",
+    )
+
+    sampler: str = _option("ddim", _one_of("ddpm", "ddim"), "sampling", "how images are sampled")
+    sampling_steps: int = _option(
+        50,
+        _Kind("a whole number from 1 to 1000", int, lambda v: isinstance(v, int) and 0 < v <= 1000),
+        "sampling",
+        "denoising steps per image",
+    )
+    sampling_batch_size: int = _option(
+        256, _whole(1), "sampling", "images sampled at once, at most"
+    )
+
+    out: str | None = _option(
+        None,
+        _or("auto", _text("a folder")),
+        "run",
+        "run folder; auto: a folder under runs/ named after the options, so that the same command"
+        " finds its run again",
+        affects_results=False,
+    )
+    device: str = _option(
+        "auto",
+        _text("auto, cpu, cuda or cuda:N"),
+        "run",
+        "where to train; auto: cuda where there is one, else cpu",
+    )
+    threads: int | None = _option(
+        None, _or("auto", _whole(1)), "run", "CPU threads; auto: all cores", affects_results=False
+    )
+    checkpoint_every: int = _option(
+        100,
+        _whole(1),
+        "run",
+        "training steps between checkpoints: the most that a kill can lose",
+        affects_results=False,
+    )
+    dry_run: bool = _option(
+        False, None, "run", "print what would be done, and do nothing", affects_results=False
+    )
+    quiet: bool = _option(
+        False, None, "run", "print the closing table only", affects_results=False
+    )
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            kind: _Kind | None = option.metadata["kind"]
+            value = getattr(self, option.name)
+            if kind is not None and not kind.valid(value):
+                raise ConfigError(f"{flag(option.name)} must be {kind.expected}, got {value!r}")
+        if (self.widths is None) == (self.unet is None):
+            raise ConfigError(
+                "exactly one of --widths and --unet must be given,"
+                f" got --widths {self.widths} and --unet {self.unet}"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """The options that decide the results, as plain JSON values."""
+        kept = [f.name for f in dataclasses.fields(self) if f.metadata["affects_results"]]
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {name: values[name] for name in kept}
+
+    def derive_seed(self, purpose: str, *path: int) -> int:
+        """A 63-bit seed for one draw, a pure function of the run's seed, purpose and position.
+
+        No generator lives longer than one draw, so an interrupted run needs no random state to go
+        on exactly where it stopped, and arms see the same noise.
+        """
+        entropy = [self.seed, zlib.crc32(purpose.encode()), *path]
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "digits": {},
+    "smoke": {
+        "limit": 256,
+        "n": 48,
+        "generations": 2,
+        "metrics_real": 64,
+        "widths": (16, 16),
+        "steps": 30,
+        "batch_size": 16,
+        "ema": 0.9,
+        "sampling_steps": 5,
+        "sampling_batch_size": 48,
+        "checkpoint_every": 10,
+    },
+}
+_PAPER: Mapping[str, Any] = {
+    "resolution": 32,
+    "generations": 8,
+    "metrics_real": 10_000,
+    "extractor": "dinov2",
+    "metrics_extractors": ("dinov2", "inception"),
+    # The published curves come from the released code, so its threshold and its decay rule.
+    "threshold": 60.0,
+    "decay_when": "sweep",
+    "widths": None,
+    "unet": 48,
+    "steps": 128_256,  # 501 epochs of 32,768 images in batches of 128, kept over N
+    "batch_size": 128,
+    "lr": 1e-4,
+    "mixed_precision": "fp16",
+    "sampler": "ddpm",
+    "sampling_steps": 1000,
+    "checkpoint_every": 1000,
+}
+PRESETS = {
+    **PRESETS,
+    "paper-cifar10": {**_PAPER, "data": "uoft-cs/cifar10:train", "channels": 3, "n": 32_768},
+    "paper-ffhq": {**_PAPER, "data": "", "channels": 3, "n": 8_192},
+    "paper-mnist": {**_PAPER, "data": "ylecun/mnist:train", "channels": 1, "n": 12_000},
+}
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a field of Config."""
+    return "--" + name.replace("_", "-")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ConfigError(message)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m training.recursive",
+        description="Train diffusion models on the images of their predecessors, with and without"
+        " selecting the training set for entropy, and report how they collapse.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--preset", default="digits", help="one of " + ", ".join(PRESETS))
+    groups: dict[str, Any] = {}
+    for option in dataclasses.fields(Config):
+        kind: _Kind | None = option.metadata["kind"]
+        title = option.metadata["group"]
+        group = groups.setdefault(title, parser.add_argument_group(title))
+        if kind is None:
+            group.add_argument(
+                flag(option.name), action="store_true", default=None, help=option.metadata["help"]
+            )
+            continue
+        default = option.default
+        if default is None:
+            default = kind.expected.rpartition(" or ")[2]
+        text = f"{option.metadata['help']} (default: {_shown(default)})"
+        group.add_argument(flag(option.name), metavar="VALUE", help=text)
+    return parser
+
+
+def parse_config(argv: Sequence[str] | None = None) -> Config:
+    """Config from command-line arguments; the run folder is filled in where it was not given.
+
+    Raises:
+        ConfigError: for an unknown option or preset, or a value that does not fit.
+    """
+    given = {k: v for k, v in vars(_build_parser().parse_args(argv)).items() if v is not None}
+    preset = given.pop("preset")
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    kinds = {f.name: f.metadata["kind"] for f in dataclasses.fields(Config)}
+    values: dict[str, Any] = dict(PRESETS[preset])
+    for name, text in given.items():
+        kind = kinds[name]
+        try:
+            values[name] = text if kind is None else kind.parse(text)
+        except ValueError:
+            raise ConfigError(f"{flag(name)} must be {kind.expected}, got {text!r}") from None
+    # A preset's choice of model gives way to the user's; only two choices of the user conflict.
+    if "unet" in given and "widths" not in given:
+        values["widths"] = None
+    if "widths" in given and "unet" not in given:
+        values["unet"] = None
+    config = Config(**values)
+    if config.out is not None:
+        return config
+    name = preset if "data" not in given else Path(config.data).stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+    digest = hashlib.sha256(json.dumps(config.identity(), sort_keys=True).encode()).hexdigest()
+    return dataclasses.replace(config, out=f"runs/{name}-{digest[:8]}")
