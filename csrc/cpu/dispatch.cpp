@@ -12,7 +12,10 @@ struct Usable {
   void add(const Kernels& k) { kernels[count++] = k; }
 
   Usable() {
-#define FASTSEL_KERNELS(level) {#level, level::min_update, level::knn}
+#define FASTSEL_KERNELS(level)            \
+  {                                       \
+    #level, level::min_update, level::knn \
+  }
 #ifdef FASTSEL_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

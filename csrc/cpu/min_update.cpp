@@ -1,5 +1,5 @@
-// Distances to a selected set, lowered by one new centre. Streams all points once, so it is bound by
-// memory bandwidth: n * dim * sizeof(T) bytes a call.
+// Distances to a selected set, lowered by one new centre. Streams all points once, so it is bound
+// by memory bandwidth: n * dim * sizeof(T) bytes a call.
 #include "cpu/rows.h"
 
 namespace fastsel::FASTSEL_LEVEL {

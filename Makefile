@@ -1,0 +1,55 @@
+# Every target sets up what it needs: a virtual environment in .venv and the native core.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CORE := $(VENV)/.core
+NATIVE := setup.py $(shell find csrc -type f)
+CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
+
+.PHONY: help test recursive lint types check bench wheel clean
+
+help:
+	@echo "make recursive  set up, then train with and without selection on real digits (minutes)"
+	@echo "make test       set up, then run the tests"
+	@echo "make lint       ruff, ruff format, clang-format"
+	@echo "make types      mypy"
+	@echo "make check      lint, types, test"
+	@echo "make wheel      a wheel of fastsel in dist/"
+	@echo "make clean      remove the environment and everything built"
+
+# The package and its dependencies; again when they change.
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[train,dev]"
+	touch $@ $(CORE)
+
+# The native core; again when its sources change.
+$(CORE): $(NATIVE) | $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+recursive: $(STAMP) $(CORE)
+	$(BIN)/python -m training.recursive $(ARGS)
+
+test: $(STAMP) $(CORE)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find fastsel -name '*.so' -delete -o -name '_core_*.build.txt' -delete
