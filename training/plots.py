@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -25,7 +26,11 @@ from training.glossary import Record, Series, number, series_of
 # The report shows a figure at half its pixels, so that it is sharp on dense screens and on paper.
 DPI = 192
 CSS_DPI = 96
-PANEL_WIDTH, PANEL_HEIGHT = 3.35, 2.45
+# Inches. A figure of two rows of panels is as high on the page as two figures of one row with the
+# frames and the gap between them, so that figures of either kind stand side by side without holes.
+PANEL_WIDTH = 3.35
+ROW_HEIGHT = 3.15
+FRAME_HEIGHT = 38 / CSS_DPI
 
 INK, FAINT = "#1f2328", "#d9dce1"
 _STYLE: dict[Any, Any] = {
@@ -88,13 +93,11 @@ def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
 
 
 def curve(records: Sequence[Record], arm: str, key: str) -> tuple[list[int], list[float]]:
-    """Generations and finite values of one metric in one arm, by generation."""
+    """Generations and values of one metric in one arm, by generation; NaN for what isn't finite."""
     points = sorted(
-        (record["generation"], value)
+        (record["generation"], value if math.isfinite(value) else math.nan)
         for record in records
-        if record["arm"] == arm
-        and (value := number(record, key)) is not None
-        and math.isfinite(value)
+        if record["arm"] == arm and (value := number(record, key)) is not None
     )
     return [g for g, _ in points], [v for _, v in points]
 
@@ -109,14 +112,11 @@ def metric_figures(records: Sequence[Record], arms: Sequence[str]) -> dict[str, 
     families: dict[str, list[Series]] = {}
     for series in series_of(records):
         families.setdefault(series.metric.family, []).append(series)
-    return {
-        family: _family_figure(records, arms, members, legend=len(arms) > 1)
-        for family, members in families.items()
-    }
+    return {family: _family_figure(records, arms, members) for family, members in families.items()}
 
 
 def _family_figure(
-    records: Sequence[Record], arms: Sequence[str], members: Sequence[Series], *, legend: bool
+    records: Sequence[Record], arms: Sequence[str], members: Sequence[Series]
 ) -> bytes:
     styles = arm_styles(arms)
     with matplotlib.rc_context(_STYLE):
@@ -128,11 +128,11 @@ def _family_figure(
                 low, high = series.metric.bounds
                 room = 0.04 * (high - low)
                 axes.set_ylim(low - room, high + room)
-        if legend:
+        if len(arms) > 1:
             handles = [
                 Line2D([], [], color=style.colour, marker=style.marker) for style in styles.values()
             ]
-            _legend_above(figure, handles, list(arms))
+            _legend_above(figure, handles, arms)
         return to_png(figure)
 
 
@@ -159,12 +159,12 @@ def _draw_curves(
     drawn = False
     for i, (arm, style) in enumerate(styles.items()):
         generations, values = curve(records, arm, key)
-        drawn = drawn or bool(values)
+        drawn = drawn or any(map(math.isfinite, values))
         axes.plot(
             generations,
             values,
             # Later curves are thinner, so that those below show where arms coincide.
-            linewidth=max(1.6, 3.0 - 0.7 * i),
+            linewidth=max(1.6, 2.6 - 0.5 * i),
             color=style.colour,
             marker=style.marker,
             markeredgecolor="white",
@@ -239,8 +239,6 @@ def collapse_png(
     strips: Sequence[Strip],
     *,
     title: str,
-    columns: int = 14,
-    rows: int = 2,
 ) -> bytes:
     """The collapse in one picture of 1600 x 700 pixels: curves on the left, samples on the right.
 
@@ -248,14 +246,13 @@ def collapse_png(
         records: lines of metrics.jsonl.
         arms: the arms to draw.
         series: the metric of the curves.
-        strips: blocks of samples, one under the other; the first rows * columns images of each.
+        strips: blocks of samples, one under the other; two rows of the first images of each.
         title: the line above the picture.
-        columns: samples in a row of a strip.
-        rows: rows of samples in a strip.
     """
     styles = arm_styles(arms)
+    page_width, page_height = 10.0, 4.375
     with matplotlib.rc_context({**_STYLE, "font.size": 10.5, "axes.titlesize": 11.5}):
-        figure = Figure(figsize=(10, 4.375), dpi=160, facecolor="white")
+        figure = Figure(figsize=(page_width, page_height), dpi=160, facecolor="white")
         FigureCanvasAgg(figure)
         figure.text(0.018, 0.955, plain(title), size=13, weight="bold", va="center")
 
@@ -266,24 +263,30 @@ def collapse_png(
 
         left, width, top, bottom = 0.50, 0.485, 0.895, 0.025
         slot = (top - bottom) / len(strips)
-        caption_height = 0.048
+        caption_height, gap = 0.048, 0.012
+        height = slot - caption_height - gap
         for i, strip in enumerate(strips):
             slot_top = top - i * slot
-            colour = INK if strip.arm is None else styles[strip.arm].colour
             figure.text(
                 left,
                 slot_top - caption_height / 2,
-                plain(strip.caption),
-                color=colour,
+                plain(_shortened(strip.caption, 50)),
+                color=INK if strip.arm is None else styles[strip.arm].colour,
                 weight="bold",
                 size=10,
                 va="center",
             )
-            sheet = _sheet(strip.images, rows, columns)
-            height = slot - caption_height - 0.012
+            _, image_height, image_width, _ = strip.images.shape
+            rows = 2
+            picture_width = height * page_height / rows * image_width / image_height
+            columns = max(1, round(width * page_width / picture_width))
             block = figure.add_axes((left, slot_top - caption_height - height, width, height))
             block.imshow(
-                sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal"
+                _sheet(strip.images, rows, columns),
+                cmap="gray",
+                vmin=0,
+                vmax=255,
+                interpolation="nearest",
             )
             block.set_anchor("NW")
             block.set_axis_off()
@@ -291,7 +294,7 @@ def collapse_png(
 
 
 def _sheet(images: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
-    """uint8 [N, H, W, C] on one white sheet with a gap of an eighth of a picture."""
+    """The first rows * columns of uint8 [N, H, W, C] on one white sheet, close together."""
     n, height, width, channels = images.shape
     zoom = -(-32 // min(height, width))
     height, width = height * zoom, width * zoom
@@ -312,9 +315,11 @@ def _end_labels(
     """Name each curve at its last point, and push names apart that would overlap."""
     ends = []
     for arm, style in styles.items():
-        generations, values = curve(records, arm, key)
-        if values:
-            ends.append((values[-1], generations[-1], arm, style))
+        points = zip(*curve(records, arm, key), strict=True)
+        finite = [point for point in points if math.isfinite(point[1])]
+        if finite:
+            generation, value = finite[-1]
+            ends.append((value, generation, arm, style))
     ends.sort(key=lambda end: end[0])
     low, high = axes.get_ylim()
     line_height = 0.062 * (high - low)
@@ -323,7 +328,7 @@ def _end_labels(
         y = max(value, lowest_free)
         lowest_free = y + line_height
         axes.annotate(
-            plain("no selection" if arm == "none" else arm),
+            plain("no selection" if arm == "none" else _shortened(arm, 14)),
             (generation, y),
             xytext=(9, 0),
             textcoords="offset points",
@@ -339,6 +344,10 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def panel_columns(n: int) -> int:
     """How many of n panels stand side by side: three, but four panels make a square."""
     return 2 if n == 4 else min(n, 3)
@@ -348,10 +357,10 @@ def _panels(n: int, *, sharey: bool = False) -> tuple[Figure, list[Any]]:
     columns = panel_columns(n)
     rows = -(-n // columns)
     figure = Figure(
-        figsize=(columns * PANEL_WIDTH, rows * PANEL_HEIGHT + 0.3),
+        figsize=(columns * PANEL_WIDTH, rows * ROW_HEIGHT - FRAME_HEIGHT),
         dpi=DPI,
         facecolor="white",
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(wspace=0.05),
     )
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
@@ -361,10 +370,20 @@ def _panels(n: int, *, sharey: bool = False) -> tuple[Figure, list[Any]]:
 
 
 def _legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    # A leading underscore would make matplotlib drop the label; a space in front saves it.
-    shown = [plain(f" {label}" if label.startswith("_") else label) for label in labels]
+    """A legend over the panels, in as many lines as the width of the figure asks for."""
+    short = [_shortened(label, 24) for label in labels]
+    entry_width = 0.5 + 0.065 * max(map(len, short))
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / entry_width)))
+    lines = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * (lines - 1))
     figure.legend(
-        handles, shown, loc="outside upper left", ncols=len(labels), handlelength=1.6, fontsize=9
+        handles,
+        list(map(plain, short)),
+        loc="outside upper left",
+        ncols=columns,
+        handlelength=1.6,
+        columnspacing=1.4,
+        fontsize=9,
     )
 
 
