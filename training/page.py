@@ -21,7 +21,7 @@ from training.plots import (
     phase_seconds,
     phases_of,
 )
-from training.summary import MISSING, Run, figures, headline, summary_columns
+from training.summary import MISSING, SLOWER, Run, figures, headline, summary_columns
 
 # More generations than this side by side are too small to see; evenly spaced ones are shown.
 MAX_GRID_COLUMNS = 8
@@ -78,6 +78,7 @@ img { display: block; max-width: 100%; height: auto; }
 .grids th, .grids td { padding: .3rem .3rem; text-align: left; vertical-align: middle; }
 .grids thead th { border: 0; color: var(--soft); font-weight: 400; font-size: .85rem; }
 .grids tbody tr > * { border: 0; }
+.grids td { vertical-align: top; }
 .grids tbody th { min-width: 7.5rem; max-width: 11rem; padding-right: .8rem; }
 .grids img { min-width: 112px; width: 100%; border-radius: 3px; }
 .grids .none { color: var(--soft); font-size: .85rem; text-align: center; }
@@ -155,10 +156,11 @@ def _head(run: Run, title: str) -> str:
         f'<p class="verdict">{escape(said.verdict)}</p>',
         *(f"<p>{_minus(escape(sentence))}</p>" for sentence in said.sentences),
     ]
-    if said.sentences:
+    if said.sentences and len(run.arms) > 1:
         parts.append(
-            '<p class="soft">One run with one seed: small differences between arms may be '
-            "chance.</p>"
+            f'<p class="soft">An arm slows the fall where it keeps at least {SLOWER:.0%} of what '
+            "is lost without selection, in each of these measures. One run with one seed: small "
+            "differences may be chance.</p>"
         )
     if run.expected is not None and len(run.records) < run.expected:
         parts.append(

@@ -126,6 +126,15 @@ def _shares(values: Sequence[float | None]) -> list[str]:
     return [MISSING if v is None else f"{v:.0%}" if math.isfinite(v) else str(v) for v in values]
 
 
+# The share of a fall that an arm must keep before it is said to slow the fall.
+SLOWER = 0.1
+
+_SHORT_NAMES = {
+    "entropy_samples": "the entropy of the samples",
+    "generalization": "the generalization score",
+}
+
+
 class Headline(NamedTuple):
     """A verdict in a few words, and the sentences with the figures that it rests on."""
 
@@ -140,7 +149,7 @@ def headline(records: Sequence[Record]) -> Headline:
     run does not set a late generation of one arm against an early one of another.
     """
     primary = primary_series(records)
-    judged = [primary[name] for name in ("entropy_samples", "generalization") if name in primary]
+    judged = [primary[name] for name in _SHORT_NAMES if name in primary]
     arms = list(dict.fromkeys(str(record["arm"]) for record in records))
     first = min(record["generation"] for record in records)
     last = min(max(r["generation"] for r in records if r["arm"] == arm) for arm in arms)
@@ -156,7 +165,7 @@ def headline(records: Sequence[Record]) -> Headline:
             sentences.append(_sentence(series, told, first, last))
         for arm, both in told.items():
             changes[arm].append(both)
-    return Headline(_verdict(changes, len(judged)), sentences)
+    return Headline(_verdict(changes, judged), sentences)
 
 
 def _ends(
@@ -184,30 +193,33 @@ def _sentence(
     return f"From generation {first} to {last} the {title} went {went}."
 
 
-def _verdict(changes: Mapping[str, list[tuple[float, float]]], judged: int) -> str:
-    if judged == 0 or any(len(both) < judged for both in changes.values()):
+def _verdict(changes: Mapping[str, list[tuple[float, float]]], judged: Sequence[Series]) -> str:
+    """Name what falls and which arms slow it; `changes` has first and last by arm and measure."""
+    if not judged or any(len(ends) < len(judged) for ends in changes.values()):
         return "Too few finite figures to say whether the run collapsed."
-    falls = {arm: [after < before for before, after in both] for arm, both in changes.items()}
-    base = changes.get("none")
-    if base is None or len(changes) == 1:
-        arm = next(iter(changes))
-        if len(changes) > 1:
-            return "Without an arm that selects nothing, these arms compare with each other only."
-        if all(falls[arm]):
-            return f"The run collapses {arm_words(arm)}."
-        return f"No clear collapse {arm_words(arm)}."
-    if not all(falls["none"]):
-        return "No clear collapse without selection over these generations."
-    better = [
-        all(after > floor for (_, after), (_, floor) in zip(both, base, strict=True))
-        for arm, both in changes.items()
-        if arm != "none"
+    base = "none" if "none" in changes else next(iter(changes))
+    if base != "none" and len(changes) > 1:
+        return "There is no arm without selection to compare with."
+    if not all(after < before for before, after in changes[base]):
+        return f"No clear collapse {arm_words(base)}: not every measure fell."
+    slower = [
+        arm
+        for arm, ends in changes.items()
+        if arm != base
+        and all(
+            after - lowest >= SLOWER * (before - lowest)
+            for (_, after), (before, lowest) in zip(ends, changes[base], strict=True)
+        )
     ]
-    if all(better):
-        return "The run collapses without selection, and selection slows the collapse."
-    if any(better):
-        return "The run collapses without selection; some of the selections slow the collapse."
-    return "The run collapses without selection, and no selection slows it in every measure."
+    others = [arm for arm in changes if arm not in (base, *slower)]
+    where = arm_words(base)
+    what = _list([_SHORT_NAMES[series.metric.name] for series in judged])
+    parts = [f"{where[0].upper()}{where[1:]}, {what} fell"]
+    if slower:
+        parts.append(f"{_list(slower)} selection slowed the fall")
+    if others:
+        parts.append(f"{_list(others)} selection did not slow the fall")
+    return "; ".join(parts) + "."
 
 
 def _list(parts: Sequence[str]) -> str:
