@@ -14,81 +14,21 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from training.options import Kind, between, list_of, one_of, optional, string, whole
+
 ARMS = ("none", "greedy", "threshold")
 EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
 
 
 class ConfigError(ValueError):
-    """An option whose value cannot be used; the message names it, its value and what was expected."""
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How an option's text is read and which values are allowed."""
-
-    expected: str
-    parse: Callable[[str], Any]
-    valid: Callable[[Any], bool]
-
-
-def _text(expected: str) -> _Kind:
-    return _Kind(expected, str, lambda v: isinstance(v, str) and v != "")
-
-
-def _whole(minimum: int) -> _Kind:
-    def valid(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-
-    return _Kind(f"a whole number of at least {minimum}", int, valid)
-
-
-def _between(low: float, high: float) -> _Kind:
-    expected = f"a number between {low:g} and {high:g}, both excluded"
-    if math.isinf(high):
-        expected = f"a finite number greater than {low:g}"
-    return _Kind(expected, float, lambda v: isinstance(v, (int, float)) and low < v < high)
-
-
-def _one_of(*choices: str | int) -> _Kind:
-    parse = type(choices[0])
-    return _Kind("one of " + ", ".join(map(str, choices)), parse, lambda v: v in choices)
-
-
-def _or(word: str, kind: _Kind) -> _Kind:
-    """The kind, or a word that stands for None."""
-    return _Kind(
-        f"{kind.expected}, or {word}",
-        lambda text: None if text == word else kind.parse(text),
-        lambda v: v is None or kind.valid(v),
-    )
-
-
-def _list_of(kind: _Kind) -> _Kind:
-    """A comma-separated list without repetitions; a tuple in Python."""
-
-    def valid(value: Any) -> bool:
-        return isinstance(value, tuple) and len(value) > 0 and all(map(kind.valid, value))
-
-    return _Kind(
-        f"a comma-separated list, each {kind.expected}",
-        lambda text: tuple(kind.parse(part) for part in text.split(",")),
-        valid,
-    )
-
-
-def _distinct(kind: _Kind) -> _Kind:
-    return _Kind(
-        f"{kind.expected}, none twice",
-        kind.parse,
-        lambda v: kind.valid(v) and len(set(v)) == len(v),
-    )
+    """An option that cannot be used: the message names it, its value and what was expected."""
 
 
 def _parse_weights(text: str) -> tuple[tuple[str, str], ...]:
@@ -96,23 +36,35 @@ def _parse_weights(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, path) for name, _, path in pairs)
 
 
-_WEIGHTS = _Kind(
+_WEIGHTS = Kind(
     "NAME=PATH,... with NAME one of " + ", ".join(EXTRACTORS[1:]),
     _parse_weights,
     lambda v: isinstance(v, tuple) and all(name in EXTRACTORS[1:] and path for name, path in v),
 )
-_EXTRACTOR = _one_of(*EXTRACTORS)
-_WIDTHS = _list_of(
-    _Kind("a positive multiple of 8", int, lambda v: isinstance(v, int) and v > 0 and v % 8 == 0)
+_EXTRACTOR = one_of(*EXTRACTORS)
+_WIDTHS = list_of(
+    Kind("a positive multiple of 8", int, lambda v: isinstance(v, int) and v > 0 and v % 8 == 0)
 )
 
 
 def _option(
-    default: Any, kind: _Kind | None, group: str, text: str, *, affects_results: bool = True
+    default: Any, kind: Kind | None, group: str, text: str, *, affects_results: bool = True
 ) -> Any:
     """A field with what the parser and the checks need; ``kind`` None makes it a flag."""
     metadata = {"kind": kind, "group": group, "help": text, "affects_results": affects_results}
     return field(default=default, metadata=metadata)
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be written on the command line."""
+    if not isinstance(value, tuple):
+        return str(value)
+    pairs = all(isinstance(part, tuple) for part in value)
+    return ",".join("=".join(part) if pairs else str(part) for part in value) or "none"
+
+
+def _unfit(name: str, kind: Kind, text: str) -> ConfigError:
+    return ConfigError(f"{flag(name)} must be {kind.expected}, got {text!r}")
 
 
 @dataclass(frozen=True)
@@ -128,43 +80,52 @@ class Config:
 
     data: str = _option(
         "digits",
-        _text("digits, a folder, a .zip, an .npz or a Hugging Face data set name"),
+        string("digits, a folder, a .zip, an .npz or a Hugging Face data set name"),
         "data",
         "images to train on: digits (built in), a folder or .zip of images, an .npz, or the name"
         " of a Hugging Face data set",
     )
     limit: int | None = _option(
-        None, _or("all", _whole(2)), "data", "use only this many images, drawn with --seed"
+        None,
+        optional("all", whole(2)),
+        "data",
+        "use only this many images, drawn with --seed",
     )
     resolution: int | None = _option(
-        None, _or("auto", _whole(4)), "data", "resize and crop to this side; auto: the data's own"
+        None,
+        optional("auto", whole(4)),
+        "data",
+        "resize and crop to this side; auto: the data's own",
     )
     channels: int | None = _option(
         None,
-        _or("auto", _one_of(1, 3)),
+        optional("auto", one_of(1, 3)),
         "data",
         "1 (grey) or 3 (colour); auto: 1 where every image is grey",
     )
 
-    n: int = _option(256, _whole(2), "experiment", "images in the training set of a generation, N")
-    generations: int = _option(4, _whole(1), "experiment", "models trained one after another")
+    n: int = _option(256, whole(2), "experiment", "images in the training set of a generation, N")
+    generations: int = _option(4, whole(1), "experiment", "models trained one after another")
     arms: tuple[str, ...] = _option(
         ARMS,
-        _distinct(_list_of(_one_of(*ARMS))),
+        list_of(one_of(*ARMS), distinct=True),
         "experiment",
         "ways to choose the next training set, run side by side from one shared first generation",
     )
     paradigm: str = _option(
         "replace",
-        _one_of("replace", "accumulate"),
+        one_of("replace", "accumulate"),
         "experiment",
         "replace: candidates are the previous model's images; accumulate: the N real images and"
         " the images of every model so far",
     )
     pool_factor: int = _option(
-        2, _whole(1), "experiment", "images made per training image for an arm to select from"
+        2,
+        whole(1),
+        "experiment",
+        "images made per training image for an arm to select from",
     )
-    seed: int = _option(0, _whole(0), "experiment", "source of all randomness")
+    seed: int = _option(0, whole(0), "experiment", "source of all randomness")
 
     extractor: str = _option("pixel", _EXTRACTOR, "selection", "features that selection works on")
     extractor_weights: tuple[tuple[str, str], ...] = _option(
@@ -172,78 +133,82 @@ class Config:
     )
     threshold: float | None = _option(
         None,
-        _or("auto", _between(0, math.inf)),
+        optional("auto", between(0, math.inf)),
         "selection",
         "first distance threshold of the threshold arm; auto: the median distance between"
         " members of the pool, measured anew in every generation",
     )
     decay: float = _option(
-        0.95, _between(0, 1), "selection", "factor by which the threshold arm's threshold decays"
+        0.95,
+        between(0, 1),
+        "selection",
+        "factor by which the threshold arm's threshold decays",
     )
     decay_when: str = _option(
         "stalled",
-        _one_of("stalled", "sweep"),
+        one_of("stalled", "sweep"),
         "selection",
         "decay after a sweep that accepted nothing (the paper) or after every sweep (its code)",
     )
     metrics_extractors: tuple[str, ...] = _option(
         ("pixel", "efficientnet_lite0"),
-        _distinct(_list_of(_EXTRACTOR)),
+        list_of(_EXTRACTOR, distinct=True),
         "selection",
         "features that the metrics are measured in",
     )
     metrics_real: int = _option(
         1024,
-        _whole(2),
+        whole(2),
         "selection",
         "real images, at most, that samples are compared with, drawn with --seed",
     )
 
     widths: tuple[int, ...] | None = _option(
-        (32, 64),
-        _or("none", _WIDTHS),
+        (32, 32),
+        optional("none", _WIDTHS),
         "model",
         "channels of each level of a UNet with one layer per level and no attention",
     )
     unet: int | None = _option(
         None,
-        _or("none", _one_of(32, 48, 64, 128)),
+        optional("none", one_of(32, 48, 64, 128)),
         "model",
         "the paper's six-level UNet of this width, in place of --widths",
     )
-    steps: int = _option(400, _whole(1), "model", "training steps of a generation")
-    batch_size: int = _option(64, _whole(1), "model", "images in a training step")
+    steps: int = _option(600, whole(1), "model", "training steps of a generation")
+    batch_size: int = _option(32, whole(1), "model", "images in a training step")
     lr: float = _option(
-        1e-3,
-        _between(0, math.inf),
+        2e-3,
+        between(0, math.inf),
         "model",
         "peak learning rate; warm-up over 500 steps, or a tenth of --steps where that is less,"
         " then cosine decay to zero",
     )
     ema: float | None = _option(
-        None, _or("none", _between(0, 1)), "model", "decay of the weights' running average"
+        None,
+        optional("none", between(0, 1)),
+        "model",
+        "decay of the weights' running average",
     )
     mixed_precision: str = _option(
         "auto",
-        _one_of("auto", "no", "fp16", "bf16"),
+        one_of("auto", "no", "fp16", "bf16"),
         "model",
         "auto: bf16 or else fp16 on a CUDA device, no on a CPU",
     )
 
-    sampler: str = _option("ddim", _one_of("ddpm", "ddim"), "sampling", "how images are sampled")
+    sampler: str = _option("ddim", one_of("ddpm", "ddim"), "sampling", "how images are sampled")
     sampling_steps: int = _option(
-        50,
-        _Kind("a whole number from 1 to 1000", int, lambda v: isinstance(v, int) and 0 < v <= 1000),
+        20,
+        whole(1, 1000),
         "sampling",
         "denoising steps per image",
     )
-    sampling_batch_size: int = _option(
-        256, _whole(1), "sampling", "images sampled at once, at most"
-    )
+    sampling_batch_size: int = _option(256, whole(1), "sampling", "images sampled at once, at most")
 
     out: str | None = _option(
         None,
-        _or("auto", _text("a folder")),
+        optional("auto", string("a folder")),
         "run",
         "run folder; auto: a folder under runs/ named after the options, so that the same command"
         " finds its run again",
@@ -251,16 +216,20 @@ class Config:
     )
     device: str = _option(
         "auto",
-        _text("auto, cpu, cuda or cuda:N"),
+        string("auto, cpu, cuda or cuda:N"),
         "run",
         "where to train; auto: cuda where there is one, else cpu",
     )
     threads: int | None = _option(
-        None, _or("auto", _whole(1)), "run", "CPU threads; auto: all cores", affects_results=False
+        None,
+        optional("auto", whole(1)),
+        "run",
+        "CPU threads to train and sample with; auto: 1 for images of at most 16x16, else all cores",
+        affects_results=False,
     )
     checkpoint_every: int = _option(
         100,
-        _whole(1),
+        whole(1),
         "run",
         "training steps between checkpoints: the most that a kill can lose",
         affects_results=False,
@@ -268,20 +237,20 @@ class Config:
     dry_run: bool = _option(
         False, None, "run", "print what would be done, and do nothing", affects_results=False
     )
-    quiet: bool = _option(
-        False, None, "run", "print the closing table only", affects_results=False
-    )
+    quiet: bool = _option(False, None, "run", "print the closing table only", affects_results=False)
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
-            kind: _Kind | None = option.metadata["kind"]
+            kind: Kind | None = option.metadata["kind"]
             value = getattr(self, option.name)
             if kind is not None and not kind.valid(value):
-                raise ConfigError(f"{flag(option.name)} must be {kind.expected}, got {value!r}")
+                raise ConfigError(
+                    f"{flag(option.name)} must be {kind.expected}, got {_shown(value)!r}"
+                )
         if (self.widths is None) == (self.unet is None):
             raise ConfigError(
                 "exactly one of --widths and --unet must be given,"
-                f" got --widths {self.widths} and --unet {self.unet}"
+                f" got --widths {_shown(self.widths)} and --unet {self.unet}"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -300,22 +269,6 @@ class Config:
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "digits": {},
-    "smoke": {
-        "limit": 256,
-        "n": 48,
-        "generations": 2,
-        "metrics_real": 64,
-        "widths": (16, 16),
-        "steps": 30,
-        "batch_size": 16,
-        "ema": 0.9,
-        "sampling_steps": 5,
-        "sampling_batch_size": 48,
-        "checkpoint_every": 10,
-    },
-}
 _PAPER: Mapping[str, Any] = {
     "resolution": 32,
     "generations": 8,
@@ -335,8 +288,21 @@ _PAPER: Mapping[str, Any] = {
     "sampling_steps": 1000,
     "checkpoint_every": 1000,
 }
-PRESETS = {
-    **PRESETS,
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "digits": {},
+    "smoke": {
+        "limit": 256,
+        "n": 48,
+        "generations": 2,
+        "metrics_real": 64,
+        "widths": (16, 16),
+        "steps": 30,
+        "batch_size": 16,
+        "ema": 0.9,
+        "sampling_steps": 5,
+        "sampling_batch_size": 48,
+        "checkpoint_every": 10,
+    },
     "paper-cifar10": {**_PAPER, "data": "uoft-cs/cifar10:train", "channels": 3, "n": 32_768},
     "paper-ffhq": {**_PAPER, "data": "", "channels": 3, "n": 8_192},
     "paper-mnist": {**_PAPER, "data": "ylecun/mnist:train", "channels": 1, "n": 12_000},
@@ -353,15 +319,10 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value)
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m training.recursive",
+        usage="%(prog)s [--preset NAME] [--option VALUE ...]",
         description="Train diffusion models on the images of their predecessors, with and without"
         " selecting the training set for entropy, and report how they collapse.",
         allow_abbrev=False,
@@ -369,7 +330,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="digits", help="one of " + ", ".join(PRESETS))
     groups: dict[str, Any] = {}
     for option in dataclasses.fields(Config):
-        kind: _Kind | None = option.metadata["kind"]
+        kind: Kind | None = option.metadata["kind"]
         title = option.metadata["group"]
         group = groups.setdefault(title, parser.add_argument_group(title))
         if kind is None:
@@ -402,7 +363,7 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         try:
             values[name] = text if kind is None else kind.parse(text)
         except ValueError:
-            raise ConfigError(f"{flag(name)} must be {kind.expected}, got {text!r}") from None
+            raise _unfit(name, kind, text) from None
     # A preset's choice of model gives way to the user's; only two choices of the user conflict.
     if "unet" in given and "widths" not in given:
         values["widths"] = None

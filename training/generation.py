@@ -1,0 +1,256 @@
+"""One generation of one arm, in four phases: choose a training set, train, sample, measure.
+
+A phase whose result is in the run folder is read, not repeated. Its result is the last file that
+the phase writes, so the folder never claims a phase that was cut short.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from diffusers import UNet2DModel
+from tqdm import tqdm
+
+from training.config import Config
+from training.embed import Extractor, extract, load_extractor
+from training.grids import grid_png
+from training.metrics import FeatureTriple, generation_metrics
+from training.model import load_model, model_bytes, resolve_device, training_threads
+from training.plan import samples_needed
+from training.run import RunFolder, write_atomic
+from training.sample import sample
+from training.select import REAL, Features, Pool, candidates_per_generation, join, pick
+from training.train import train
+
+Images = npt.NDArray[np.uint8]
+
+# How much sampling a kill may lose; small runs never get to write a part.
+_SECONDS_BETWEEN_PARTS = 300.0
+
+
+@dataclass
+class Experiment:
+    """What the generations of a run have in common.
+
+    Attributes:
+        images: the data set, uint8 [M, H, W, C], M >= N.
+        show: show progress bars.
+        seconds: of the phases of the generation that is being made.
+    """
+
+    config: Config
+    run: RunFolder
+    images: Images
+    extractors: Mapping[str, Extractor]
+    show: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def embed(self, name: str, images: Images) -> Features:
+        """Features of images, float32 [N, D], cached in the run folder."""
+        started = time.monotonic()
+        features: Features = extract(
+            self.extractors[name], images, cache_dir=self.run.path / "cache"
+        )
+        spent = time.monotonic() - started
+        self.seconds["embed"] = self.seconds.get("embed", 0.0) + spent
+        return features
+
+
+def load_extractors(config: Config) -> dict[str, Extractor]:
+    """Every extractor that a run needs, loaded up front: a missing weight file is found at once.
+
+    Raises:
+        ExtractorError: the weights of one cannot be had.
+    """
+    weights = dict(config.extractor_weights)
+    device = str(resolve_device(config))
+    names = dict.fromkeys((config.extractor, *config.metrics_extractors))
+    return {name: load_extractor(name, weights=weights.get(name), device=device) for name in names}
+
+
+def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[str, Any]:
+    """Make a generation, or what is missing of it, and return its line of metrics."""
+    experiment.seconds.clear()
+    training = _choose(experiment, arm, generation)
+    with training_threads(experiment.config, training.images.shape[1]):
+        model = _train(experiment, arm, generation, training)
+        samples = _sample(experiment, arm, generation, model)
+    metrics = _measure(experiment, training, samples)
+    phases = ("select", "train", "sample", "embed", "metrics")
+    return {
+        "arm": arm,
+        "generation": generation,
+        **metrics,
+        "real_share": float(np.mean(training.generation == REAL)),
+        **{f"seconds/{phase}": experiment.seconds.get(phase, 0.0) for phase in phases},
+    }
+
+
+def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
+    """The training set: N real images at first, then the arm's picks from its pool.
+
+    picks.npz holds, in the order of picking, each image's provenance (``generation``, 0 for real,
+    and ``index``) and its ``position`` in the pool. Training sees the picks in pool order, so that
+    arms that pick the same images train the same model.
+    """
+    folder = experiment.run.generation_dir(arm, generation)
+    pool = _real_set(experiment) if generation == 1 else _candidates(experiment, arm, generation)
+    path = folder / "picks.npz"
+    if path.exists():
+        with np.load(path) as saved:
+            experiment.seconds["select"] = float(saved["seconds"])
+            return pool.take(np.sort(saved["position"]))
+    positions = np.arange(len(pool))
+    if generation > 1:
+        positions = _pick(experiment, arm, generation, pool)
+    training = pool.take(np.sort(positions))
+    picked = pool.take(positions)
+    write_atomic(folder / "training.png", grid_png(training.images))
+    write_atomic(
+        path,
+        _npz(
+            generation=picked.generation,
+            index=picked.index,
+            position=positions,
+            seconds=experiment.seconds.get("select", 0.0),
+        ),
+    )
+    return training
+
+
+def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.NDArray[np.int64]:
+    config = experiment.config
+    # By generation, not the pool at once: what was embedded for an earlier pool is in the cache.
+    features = np.empty((len(pool), 0), np.float32)
+    if arm != "none":
+        parts = [pool.images[pool.generation == g] for g in np.unique(pool.generation)]
+        features = np.concatenate([experiment.embed(config.extractor, part) for part in parts])
+    started = time.monotonic()
+    positions = pick(config, arm, features, generation=generation)
+    experiment.seconds["select"] = time.monotonic() - started
+    return positions
+
+
+def _real_set(experiment: Experiment) -> Pool:
+    """The N real images of the first generation, drawn from the data set with the seed."""
+    config = experiment.config
+    rng = np.random.default_rng(config.derive_seed("real set"))
+    index = np.sort(rng.choice(len(experiment.images), config.n, replace=False)).astype(np.int64)
+    return Pool(experiment.images[index], np.full(config.n, REAL), index)
+
+
+def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
+    """What an arm may train a later generation on, in order of generation and index."""
+    config = experiment.config
+    count = candidates_per_generation(config, arm)
+    accumulate = config.paradigm == "accumulate"
+    pools = [_real_set(experiment)] if accumulate else []
+    for earlier in range(1 if accumulate else generation - 1, generation):
+        path = experiment.run.generation_dir(arm, earlier) / "samples.npz"
+        with np.load(path) as saved:
+            images = saved["images"][:count]
+        pools.append(Pool(images, np.full(count, earlier), np.arange(count)))
+    return join(pools)
+
+
+def _train(experiment: Experiment, arm: str, generation: int, training: Pool) -> UNet2DModel:
+    config = experiment.config
+    folder = experiment.run.generation_dir(arm, generation)
+    path, checkpoint = folder / "model.safetensors", folder / "checkpoint.safetensors"
+    if path.exists():
+        model, seconds = load_model(path)
+        model.to(resolve_device(config))
+    else:
+        model, seconds = train(
+            config,
+            training.images,
+            generation=generation,
+            checkpoint=checkpoint,
+            progress=experiment.show,
+        )
+        write_atomic(path, model_bytes(model, seconds=seconds))
+    checkpoint.unlink(missing_ok=True)
+    experiment.seconds["train"] = seconds
+    return model
+
+
+def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DModel) -> Images:
+    """The generation's samples, of which the metrics see the first N.
+
+    samples.npz holds ``images``, as many as the next generation may pick from. A long sampling
+    keeps what it has in samples.part.npz meanwhile.
+    """
+    config = experiment.config
+    folder = experiment.run.generation_dir(arm, generation)
+    path, part = folder / "samples.npz", folder / "samples.part.npz"
+    if path.exists():
+        images, seconds = _load_samples(path)
+    else:
+        count = samples_needed(config, arm, generation)
+        batches: list[Images] = []
+        before = 0.0
+        if part.exists():
+            images, before = _load_samples(part)
+            batches.append(images)
+        first = sum(map(len, batches))
+        started = written = time.monotonic()
+        with tqdm(
+            total=count,
+            initial=first,
+            desc="sampling",
+            unit="image",
+            leave=False,
+            disable=None if experiment.show else True,
+        ) as bar:
+            for batch in sample(config, model, generation=generation, first=first, count=count):
+                batches.append(batch)
+                bar.update(len(batch))
+                now = time.monotonic()
+                if now - written > _SECONDS_BETWEEN_PARTS:
+                    content = _npz(images=np.concatenate(batches), seconds=before + now - started)
+                    write_atomic(part, content)
+                    written = now
+        images = np.concatenate(batches)
+        seconds = before + time.monotonic() - started
+        write_atomic(folder / "samples.png", grid_png(images))
+        write_atomic(path, _npz(images=images, seconds=seconds))
+    part.unlink(missing_ok=True)
+    experiment.seconds["sample"] = seconds
+    return images[: config.n]
+
+
+def _load_samples(path: Path) -> tuple[Images, float]:
+    with np.load(path) as saved:
+        return saved["images"], float(saved["seconds"])
+
+
+def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[str, float]:
+    config = experiment.config
+    rng = np.random.default_rng(config.derive_seed("metrics"))
+    count = min(config.metrics_real, len(experiment.images))
+    real = experiment.images[np.sort(rng.choice(len(experiment.images), count, replace=False))]
+    features = {
+        experiment.extractors[name].name: FeatureTriple(
+            experiment.embed(name, training.images),
+            experiment.embed(name, samples),
+            experiment.embed(name, real),
+        )
+        for name in config.metrics_extractors
+    }
+    started = time.monotonic()
+    metrics = generation_metrics(features)
+    experiment.seconds["metrics"] = time.monotonic() - started
+    return metrics
+
+
+def _npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()

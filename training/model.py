@@ -1,0 +1,169 @@
+"""The denoising network: diffusers' UNet2DModel, sized for the data, and how it is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+
+from training.config import Config, ConfigError
+
+# Multiples of the first width, and the one level with attention, in the paper's UNets.
+_PAPER_MULTIPLES = (1, 1, 2, 2, 4, 4)
+_PAPER_ATTENTION_LEVEL = 4
+_TINY_RESOLUTION = 16
+
+
+def resolve_device(config: Config) -> torch.device:
+    """The device that ``--device`` means here.
+
+    Raises:
+        ConfigError: no such device, or none that this torch can use.
+    """
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ConfigError(f"--device {name} is not there: torch sees {found} CUDA devices")
+    return device
+
+
+def resolve_precision(config: Config, device: torch.device) -> str:
+    """The precision that ``--mixed-precision`` means on this device: no, fp16 or bf16.
+
+    Raises:
+        ConfigError: fp16 asked for on a CPU, which would train in software emulation.
+    """
+    precision = config.mixed_precision
+    if precision == "auto":
+        if device.type == "cpu":
+            return "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError("--mixed-precision fp16 needs a CUDA device, got cpu")
+    return precision
+
+
+def resolved(config: Config) -> Config:
+    """The options with their ``auto`` device and precision replaced by what they mean here."""
+    device = resolve_device(config)
+    precision = resolve_precision(config, device)
+    return dataclasses.replace(config, device=str(device), mixed_precision=precision)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which the network runs at a precision of :func:`resolve_precision`."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "no")
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Let this process's CUDA kernels be only those that end in equal bits for equal input."""
+    if device.type == "cuda":
+        # cuBLAS reads it when it starts, and is not deterministic without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+
+
+@contextlib.contextmanager
+def training_threads(config: Config, resolution: int) -> Iterator[None]:
+    """Torch's CPU threads inside: those of ``--threads``.
+
+    Left to ``auto``, one for tiny images: their layers end sooner than a second thread is awake,
+    and on a machine that does anything else the two wait for each other many times as long.
+    """
+    before = torch.get_num_threads()
+    tiny = resolution <= _TINY_RESOLUTION
+    torch.set_num_threads(config.threads or (1 if tiny else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def unet_arguments(config: Config, resolution: int, channels: int) -> dict[str, Any]:
+    """Arguments of UNet2DModel for the options and the data.
+
+    ``--unet W`` is the paper's: widths W·(1, 1, 2, 2, 4, 4), two layers a level, attention in the
+    fifth. ``--widths`` is for data and machines too small for that: one layer a level and no
+    attention. Both have down- and upsampling between levels.
+
+    Raises:
+        ConfigError: the images cannot be halved as often as the levels need.
+    """
+    if config.unet is not None:
+        widths = tuple(config.unet * multiple for multiple in _PAPER_MULTIPLES)
+        option, layers, groups, attention = f"--unet {config.unet}", 2, 16, _PAPER_ATTENTION_LEVEL
+    else:
+        assert config.widths is not None
+        widths = config.widths
+        option, layers, groups, attention = "--widths " + ",".join(map(str, widths)), 1, 8, None
+    levels = len(widths)
+    divisor = 2 ** (levels - 1)
+    if resolution % divisor:
+        raise ConfigError(
+            f"{option} has {levels} levels, so --resolution must be a multiple of {divisor},"
+            f" got {resolution}"
+        )
+    has_attention = [level == attention for level in range(levels)]
+    return {
+        "sample_size": resolution,
+        "in_channels": channels,
+        "out_channels": channels,
+        "layers_per_block": layers,
+        "block_out_channels": widths,
+        "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in has_attention),
+        "up_block_types": tuple(
+            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(has_attention)
+        ),
+        "norm_num_groups": groups,
+        "add_attention": attention is not None,
+    }
+
+
+def build_unet(config: Config, resolution: int, channels: int, *, seed: int) -> UNet2DModel:
+    """A freshly initialised network on the CPU; the weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet2DModel(**unet_arguments(config, resolution, channels))
+
+
+def count_parameters(config: Config, resolution: int, channels: int) -> int:
+    """Parameters of the network, without allocating them."""
+    with torch.device("meta"):
+        model = UNet2DModel(**unet_arguments(config, resolution, channels))
+    return sum(p.numel() for p in model.parameters())
+
+
+def model_bytes(model: UNet2DModel, *, seconds: float) -> bytes:
+    """The content of model.safetensors: weights, the network's arguments, seconds of training."""
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {"unet": json.dumps(dict(model.config)), "seconds": repr(seconds)}
+    return bytes(save(tensors, metadata))
+
+
+def load_model(path: Path) -> tuple[UNet2DModel, float]:
+    """The network of a model.safetensors on the CPU, and the seconds that its training took."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    arguments = {k: v for k, v in json.loads(metadata["unet"]).items() if not k.startswith("_")}
+    model = UNet2DModel(**arguments)
+    model.load_state_dict(load_file(path))
+    return model, float(metadata["seconds"])

@@ -1,0 +1,84 @@
+"""What a run will do, from its options alone: how many images, how much disk."""
+
+from __future__ import annotations
+
+import math
+
+from training.config import Config
+from training.model import count_parameters
+from training.select import candidates_per_generation
+
+# The widest features of our extractors, Inception's; pixels may be wider.
+_WIDEST_FEATURES = 2048
+# A grid of 64 images with room for text, and the plots and report of a run.
+_GRID_BYTES = 300_000
+_REPORT_BYTES = 20_000_000
+
+
+def samples_needed(config: Config, arm: str, generation: int) -> int:
+    """Images to sample from the model of a generation.
+
+    The last generation is only measured, on N; the shared first one serves the arm that wants
+    most; any other as many as its arm may pick from.
+    """
+    if generation == config.generations:
+        return config.n
+    if generation == 1:
+        return max(candidates_per_generation(config, each) for each in config.arms)
+    return candidates_per_generation(config, arm)
+
+
+def generations_to_train(config: Config) -> list[tuple[str, int]]:
+    """Arm and number of every generation that has a model of its own; the first is shared."""
+    later = range(2, config.generations + 1)
+    return [(config.arms[0], 1), *((arm, g) for g in later for arm in config.arms)]
+
+
+def disk_bytes(config: Config, resolution: int, channels: int) -> int:
+    """Bytes of the finished run folder, estimated from above."""
+    places = generations_to_train(config)
+    parameters = count_parameters(config, resolution, channels)
+    pixels = resolution**2 * channels
+    sampled = sum(samples_needed(config, arm, generation) for arm, generation in places)
+    embedded = sampled + config.n * len(places) + config.metrics_real
+    extractors = {config.extractor, *config.metrics_extractors}
+    features = sum(pixels if name == "pixel" else _WIDEST_FEATURES for name in extractors)
+    checkpoint = 4 * parameters * (3 if config.ema is None else 4)
+    return (
+        4 * parameters * len(places)
+        + checkpoint
+        + sampled * pixels
+        + 4 * embedded * features
+        + 2 * _GRID_BYTES * len(places)
+        + _REPORT_BYTES
+    )
+
+
+def describe(config: Config, source: str, n_images: int, resolution: int, channels: int) -> str:
+    """The plan in words, a line for each part."""
+    places = generations_to_train(config)
+    sampled = sum(samples_needed(config, arm, generation) for arm, generation in places)
+    parameters = count_parameters(config, resolution, channels)
+    epochs = config.steps * config.batch_size / config.n
+    size = f"{resolution}x{resolution}x{channels}"
+    threshold = "auto" if config.threshold is None else f"{config.threshold:g}"
+    lines = {
+        "data": f"{n_images:,} images of {size} from {source}",
+        "experiment": f"{config.paradigm}, {', '.join(config.arms)};"
+        f" {config.generations} generations of {config.n:,} images",
+        "selection": f"from {config.pool_factor} x {config.n:,} samples a generation,"
+        f" {config.extractor} features, threshold {threshold}",
+        "model": f"UNet of {parameters:,} parameters, {len(places)} to train",
+        "training": f"{config.steps:,} steps of {config.batch_size} ({epochs:,.0f} epochs) each,"
+        f" {config.device}, mixed precision {config.mixed_precision}",
+        "sampling": f"{sampled:,} images in all, {config.sampler} with"
+        f" {config.sampling_steps} steps",
+        "metrics": f"{', '.join(config.metrics_extractors)} against"
+        f" {min(config.metrics_real, n_images):,} real images",
+        "disk": f"at most {_megabytes(disk_bytes(config, resolution, channels))} in {config.out}",
+    }
+    return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+
+
+def _megabytes(count: int) -> str:
+    return f"{math.ceil(count / 1e6):,} MB"

@@ -1,0 +1,120 @@
+"""Train diffusion models on their predecessors' images, with and without selection.
+
+``python -m training.recursive`` runs the default experiment; ``--help`` lists the options. The
+same command after an interruption goes on where it stopped and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from training.config import Config, ConfigError, parse_config
+
+
+def run(config: Config) -> Path:
+    """Run, or finish, the experiment of a config; the path of its report.
+
+    Raises:
+        ConfigError, DataError, ExtractorError, RunError: for what the user can put right.
+        OSError: the disk is full, or a file cannot be read or written.
+    """
+    # Torch takes seconds to import, which a mistyped option need not wait for.
+    from training.data import load_images
+    from training.generation import Experiment, load_extractors, run_generation
+    from training.model import make_deterministic, resolve_device, resolved
+    from training.plan import describe, disk_bytes, generations_to_train
+    from training.report import format_table, write_report
+    from training.run import RunFolder, check_disk
+
+    config = resolved(config)
+    data = load_images(
+        config.data,
+        resolution=config.resolution,
+        channels=config.channels,
+        limit=config.limit,
+        seed=config.seed,
+    )
+    n_images, height, width, channels = data.images.shape
+    if height != width:
+        raise ConfigError(f"--resolution must be given for images of {width}x{height}: a square")
+    if config.n > n_images:
+        raise ConfigError(f"--n must be at most {n_images}, the images in --data, got {config.n}")
+    plan = describe(config, data.source, n_images, height, channels)
+    if config.dry_run or not config.quiet:
+        print(plan, flush=True)
+    assert config.out is not None
+    folder = RunFolder(Path(config.out))
+    if config.dry_run:
+        return folder.path
+
+    check_disk(folder.path, disk_bytes(config, height, channels))
+    make_deterministic(resolve_device(config))
+    origin = {
+        "source": data.source,
+        "n_images": n_images,
+        "resolution": height,
+        "channels": channels,
+        "digest": hashlib.sha256(data.images.tobytes()).hexdigest(),
+    }
+    extractors = load_extractors(config)
+    with folder.opened({"config": config.identity(), "data": origin, "versions": _versions()}):
+        experiment = Experiment(config, folder, data.images, extractors, show=not config.quiet)
+        for arm, generation in generations_to_train(config):
+            if not folder.is_done(arm, generation):
+                record = run_generation(experiment, arm, generation)
+                folder.finish(arm, generation, record)
+                if not config.quiet:
+                    print(_progress_line(config, arm, record), flush=True)
+        report = write_report(folder.path)
+    print(format_table(folder.records()))
+    print(f"report: {report}")
+    return report
+
+
+def _progress_line(config: Config, arm: str, record: Mapping[str, Any]) -> str:
+    generation = record["generation"]
+    name = "all arms" if generation == 1 else arm
+    seconds = "  ".join(
+        f"{key.removeprefix('seconds/')} {value:.1f} s"
+        for key, value in record.items()
+        if key.startswith("seconds/")
+    )
+    return f"generation {generation}/{config.generations}  {name:<9}  {seconds}"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("fastsel", "torch", "diffusers", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 2 for a user's error, 130 when interrupted."""
+    # A scheduler's SIGTERM is a Ctrl-C: files are written whole or not at all, so both may come
+    # at any point.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(parse_config(argv))
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        if type(error) is ValueError:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Sampling images from a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+
+from training.config import Config
+from training.model import autocast, resolve_device, resolve_precision
+from training.train import noise_schedule
+
+
+def sampling_batch(config: Config) -> int:
+    """Images in a batch: as many as allowed, evened out so that N images fill their batches."""
+    batches = -(-config.n // config.sampling_batch_size)
+    return -(-config.n // batches)
+
+
+def sample(
+    config: Config, model: UNet2DModel, *, generation: int, first: int, count: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Sample images ``first`` to ``count`` of a generation, batch by batch.
+
+    Image i is the same bits whichever others are asked for: its noise, that of every step with
+    DDPM included, comes from (seed, generation, i), and it always stands in the same batch of the
+    same size, the last one being filled up and cut.
+
+    Args:
+        model: predicts the noise of [B, C, H, W] at a timestep; its size is that of the images.
+        first: a multiple of :func:`sampling_batch`; where an interrupted run goes on.
+        count: one past the last image.
+
+    Yields:
+        uint8 [B, H, W, C], the last batch shorter where count needs it.
+
+    Raises:
+        ValueError: first is not the start of a batch.
+    """
+    size = sampling_batch(config)
+    if first % size:
+        raise ValueError(f"first must be a multiple of the batch, {size}, got {first}")
+    model.eval()
+    for start in range(first, count, size):
+        indices = range(start, start + size)
+        seeds = [config.derive_seed("sampling", generation, i) for i in indices]
+        yield _denoise(config, model, seeds)[: count - start]
+
+
+@torch.inference_mode()
+def _denoise(config: Config, model: UNet2DModel, seeds: list[int]) -> npt.NDArray[np.uint8]:
+    device = resolve_device(config)
+    precision = resolve_precision(config, device)
+    # On the CPU, whose generators give the same numbers whatever the device of the model.
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    shape = (model.config.in_channels, model.config.sample_size, model.config.sample_size)
+    images = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+    schedule = noise_schedule()
+    schedule.set_timesteps(config.sampling_steps)
+    for t in schedule.timesteps.tolist():
+        with autocast(device, precision):
+            noise = model(images, t, return_dict=False)[0].float()
+        if config.sampler == "ddpm":
+            images = schedule.step(noise, t, images, generator=generators).prev_sample
+        else:
+            images = _ddim_step(schedule, noise, t, images)
+    pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _ddim_step(
+    schedule: DDPMScheduler, noise: torch.Tensor, t: int, images: torch.Tensor
+) -> torch.Tensor:
+    """One deterministic step (Song et al. 2020, arXiv:2010.02502, equation 12 with sigma = 0).
+
+    diffusers' DDIMScheduler assumes that the number of steps divides 1,000 and steps to the wrong
+    noise level where it does not; this goes to the timestep that comes next.
+    """
+    following = int(schedule.previous_timestep(t))
+    kept = schedule.alphas_cumprod[t].item()
+    kept_next = schedule.alphas_cumprod[following].item() if following >= 0 else 1.0
+    clean = ((images - (1 - kept) ** 0.5 * noise) / kept**0.5).clamp(-1, 1)
+    stepped: torch.Tensor = kept_next**0.5 * clean + (1 - kept_next) ** 0.5 * noise
+    return stepped

@@ -1,0 +1,238 @@
+"""Training of one generation's diffusion model, interruptible at any step."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch.nn.functional import mse_loss
+from tqdm import tqdm
+
+from training.config import Config
+from training.model import autocast, build_unet, resolve_device, resolve_precision
+from training.run import write_atomic
+
+_BETAS = (0.95, 0.999)
+_WEIGHT_DECAY = 1e-6
+_MAX_GRADIENT_NORM = 1.0
+_WARMUP_STEPS = 500
+_STEPS_PER_DISPLAY = 20
+
+
+def noise_schedule() -> DDPMScheduler:
+    """The forward process of training and sampling: linear beta, 1,000 steps, predicting noise.
+
+    Timesteps are spaced from the last one down, so that a short sampling run starts from noise as
+    pure as the network was trained on.
+    """
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        prediction_type="epsilon",
+        timestep_spacing="trailing",
+    )
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """Rate at a step: linear warm-up, then half a cosine down to zero.
+
+    The warm-up is 500 steps, or a tenth of the training where that is shorter, so that a short run
+    does not spend itself on warming up.
+    """
+    warmup = min(_WARMUP_STEPS, config.steps // 10)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, config.steps - warmup)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class _Batches:
+    """Batches of image indices: one shuffled pass over the images after another, end to end."""
+
+    def __init__(self, config: Config, n: int, generation: int, device: torch.device) -> None:
+        self._n, self._size = n, config.batch_size
+
+        # Two consecutive batches share at most two passes.
+        @functools.lru_cache(maxsize=2)
+        def shuffled(epoch: int) -> torch.Tensor:  # [n]
+            generator = torch.Generator(device)
+            generator.manual_seed(config.derive_seed("order", generation, epoch))
+            return torch.randperm(n, generator=generator, device=device)
+
+        self._shuffled = shuffled
+
+    def __call__(self, step: int) -> torch.Tensor:  # [batch_size]
+        first = step * self._size
+        epochs = range(first // self._n, (first + self._size - 1) // self._n + 1)
+        order = torch.cat([self._shuffled(epoch) for epoch in epochs])
+        return order[first % self._n :][: self._size]
+
+
+class _State:
+    """All that training changes: what a checkpoint holds."""
+
+    def __init__(self, config: Config, model: UNet2DModel, precision: str) -> None:
+        self.model = model
+        self.parameters = dict(model.named_parameters())
+        device = model.device
+        # Fused on a CUDA device: no host sync, not even with the loss scaler of fp16.
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=config.lr,
+            betas=_BETAS,
+            weight_decay=_WEIGHT_DECAY,
+            fused=device.type == "cuda",
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.average = (
+            None
+            if config.ema is None
+            else {name: p.detach().clone() for name, p in self.parameters.items()}
+        )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the state by name, each its own memory."""
+        found = {f"model.{name}": p.detach() for name, p in self.parameters.items()}
+        for name, p in self.parameters.items():
+            for key, value in self.optimizer.state[p].items():
+                found[f"optimizer.{key}.{name}"] = value
+        for name, value in (self.average or {}).items():
+            found[f"average.{name}"] = value
+        for key, number in self.scaler.state_dict().items():
+            found[f"scaler.{key}"] = torch.tensor(number)
+        return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take over the tensors of :meth:`tensors`."""
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(tensors[f"model.{name}"])
+                if self.average is not None:
+                    self.average[name].copy_(tensors[f"average.{name}"])
+        moments = {
+            i: {
+                key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+            for i, name in enumerate(self.parameters)
+        }
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        if self.scaler.is_enabled():
+            names = self.scaler.state_dict()
+            self.scaler.load_state_dict({name: tensors[f"scaler.{name}"].item() for name in names})
+
+
+def _save_checkpoint(path: Path, state: _State, step: int, seconds: float) -> None:
+    metadata = {"step": str(step), "seconds": repr(seconds)}
+    write_atomic(path, bytes(save(state.tensors(), metadata)))
+
+
+def _load_checkpoint(path: Path, state: _State) -> tuple[int, float]:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    state.restore(load_file(path))
+    return int(metadata["step"]), float(metadata["seconds"])
+
+
+def train(
+    config: Config,
+    images: npt.NDArray[np.uint8],
+    *,
+    generation: int,
+    checkpoint: Path,
+    progress: bool = False,
+) -> tuple[UNet2DModel, float]:
+    """Train a new model on images, from the checkpoint where there is one.
+
+    The set-up is that of arXiv:2509.16499: AdamW with betas (0.95, 0.999) and weight decay 1e-6,
+    gradients clipped to norm 1, the noise predicted at a uniform random timestep. Every random
+    draw is a function of (seed, generation, step), so the weights do not depend on where training
+    was interrupted, and arms see the same noise in the same order.
+
+    Args:
+        images: uint8 [N, H, W, C], H = W, C = 1 or 3; kept on the device throughout.
+        checkpoint: written every ``checkpoint_every`` steps; left for the caller to remove.
+        progress: show a bar where stderr is a terminal.
+
+    Returns:
+        The model to sample from, on its device (with ``--ema`` its averaged weights), and the
+        seconds that training took over all its interruptions.
+
+    Raises:
+        ConfigError: the model does not fit the images.
+        DiskFullError: no space for a checkpoint.
+    """
+    device = resolve_device(config)
+    precision = resolve_precision(config, device)
+    n, resolution, _, channels = images.shape
+    seed = config.derive_seed("weights", generation)
+    model = build_unet(config, resolution, channels, seed=seed).to(device).train()
+    state = _State(config, model, precision)
+    first, seconds_before = 0, 0.0
+    if checkpoint.exists():
+        first, seconds_before = _load_checkpoint(checkpoint, state)
+
+    data = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()  # [N, C, H, W]
+    batches = _Batches(config, n, generation, device)
+    schedule = noise_schedule()
+    signal = schedule.alphas_cumprod.to(device)  # [1000]
+    started = time.monotonic()
+    bar = tqdm(
+        range(first, config.steps),
+        desc="training",
+        initial=first,
+        total=config.steps,
+        unit="step",
+        leave=False,
+        disable=None if progress else True,
+    )
+    for step in bar:
+        generator = torch.Generator(device)
+        generator.manual_seed(config.derive_seed("training", generation, step))
+        clean = data[batches(step)].float() / 127.5 - 1  # [B, C, H, W]
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        timesteps = torch.randint(
+            len(signal), (len(clean),), generator=generator, device=device
+        )  # [B]
+        kept = signal[timesteps].view(-1, 1, 1, 1)
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        with autocast(device, precision):
+            predicted = model(noisy, timesteps, return_dict=False)[0]
+        loss = mse_loss(predicted.float(), noise)
+        _update(config, state, loss, step)
+        if not bar.disable and step % _STEPS_PER_DISPLAY == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+            seconds = seconds_before + time.monotonic() - started
+            _save_checkpoint(checkpoint, state, step + 1, seconds)
+
+    if state.average is not None:
+        model.load_state_dict(state.average)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return model, seconds_before + time.monotonic() - started
+
+
+def _update(config: Config, state: _State, loss: torch.Tensor, step: int) -> None:
+    """One step of the optimizer and of the running average."""
+    optimizer, scaler = state.optimizer, state.scaler
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    torch.autograd.backward(scaler.scale(loss))
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(state.parameters.values(), _MAX_GRADIENT_NORM)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    if state.average is not None and config.ema is not None:
+        # Early on a long average would still be mostly the initial weights.
+        decay = min(config.ema, (1 + step) / (10 + step))
+        parameters = [p.detach() for p in state.parameters.values()]
+        torch._foreach_lerp_(list(state.average.values()), parameters, 1 - decay)
