@@ -103,7 +103,7 @@ METRICS: dict[str, Metric] = {
             "precision_recall",
             "Precision",
             "share of the samples",
-            "Share of the samples that lie among the real images: how believable they are.",
+            "Share of the samples that lie among the real images: how plausible they are.",
             _PRECISION_SOURCE,
             (0.0, 1.0),
         ),
@@ -119,10 +119,10 @@ METRICS: dict[str, Metric] = {
         Metric(
             "trace_cov",
             "trace_cov",
-            "Trace of the covariance",
+            "Total variance of the training set",
             "squared feature distance",
-            "Total variance. It follows the entropy only loosely, because it sees the spread of "
-            "the whole and not the crowding within.",
+            "Trace of the covariance of the training features. It follows the entropy only "
+            "loosely: it sees the spread of the whole and not the crowding within.",
             "arXiv:2509.16499",
         ),
         Metric(

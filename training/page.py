@@ -91,7 +91,7 @@ summary { cursor: pointer; font-weight: 600; }
   th, td { padding: .3rem .5rem; }
   .prose, .prose tbody, .prose tr, .prose th, .prose td { display: block; }
   .prose th { padding: .6rem 0 0; white-space: normal; max-width: none; }
-  .prose td { border-top: 0; padding: 0 0 .6rem; }
+  .prose tbody tr > td { border-top: 0; padding: 0 0 .6rem; }
 }
 @media print {
   :root { --ink: #000; --soft: #444; --paper: #fff; --wash: #fff; --line: #bbb; }
