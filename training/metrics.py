@@ -1,0 +1,207 @@
+"""What is measured of a generation, from the features of its images.
+
+Keys carry the extractor's name, because a figure means nothing without it. Only what Inception's
+standard weights gave is called FID and KID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import fastsel
+
+Features = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+#: Neighbours that span the manifolds of precision and recall.
+NEIGHBOURS = 3
+
+_BLOCK = 1 << 22  # entries of a distance or kernel matrix at a time
+
+
+class FeatureTriple(NamedTuple):
+    """Features of a generation by one extractor, each [*, D]."""
+
+    training: Features
+    samples: Features
+    real: Features
+
+
+def generation_metrics(features: Mapping[str, FeatureTriple]) -> dict[str, float]:
+    """The metrics of one generation.
+
+    For each extractor, in its units: entropy_train/ and entropy_samples/ (Kozachenko-Leonenko, in
+    nats; where an image has a duplicate, the distance 0 counts as 1e-10), generalization/ (of the
+    samples, from the training set) and trace_cov/ (of the training set). For each but "pixel",
+    whose distances say little of how images look: fd_ and kd_ (Fréchet and kernel distance of
+    samples and real images), precision/ and recall/. For "inception", fid and kid in place of
+    fd_inception and kd_inception: the key must be the `name` of the extractor, which tells whether
+    its weights are the standard ones.
+
+    Args:
+        features: by the name of the extractor.
+
+    Raises:
+        ValueError: a set that has fewer images than precision and recall need, 4, or other
+            columns than the real images; or features that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from training.metrics import FeatureTriple, generation_metrics
+        >>> points = np.random.default_rng(0).normal(size=(3, 50, 8)).astype(np.float32)
+        >>> sorted(generation_metrics({"clip": FeatureTriple(*points)}))[:3]
+        ['entropy_samples/clip', 'entropy_train/clip', 'fd_clip']
+    """
+    metrics: dict[str, float] = {}
+    for name, triple in features.items():
+        _check(name, triple)
+        training, samples, real = triple
+        metrics[f"entropy_train/{name}"] = fastsel.kl_entropy(training, duplicates="floor")
+        metrics[f"entropy_samples/{name}"] = fastsel.kl_entropy(samples, duplicates="floor")
+        metrics[f"generalization/{name}"] = fastsel.generalization_score(samples, training)
+        metrics[f"trace_cov/{name}"] = training.var(axis=0, ddof=1, dtype=np.float64).sum()
+        if name == "pixel":
+            continue
+        fd, kd = ("fid", "kid") if name == "inception" else (f"fd_{name}", f"kd_{name}")
+        metrics[fd] = frechet_distance(samples, real)
+        metrics[kd] = kernel_distance(samples, real)
+        metrics[f"precision/{name}"], metrics[f"recall/{name}"] = precision_recall(samples, real)
+    return {key: float(value) for key, value in metrics.items()}
+
+
+def frechet_distance(a: Features, b: Features) -> float:
+    """Squared Fréchet distance of the normal distributions with the moments of two sets.
+
+    |mean difference|^2 + tr(A + B - 2 (A B)^(1/2)), A and B the sample covariances: FID on
+    Inception's features (Heusel et al., arXiv 1706.08500).
+
+    With A = P^T P and B = Q^T Q the trace of the root is the sum of the singular values of P Q^T.
+    So no root is taken of a product that is singular, as it is with fewer rows than columns, and
+    whose eigenvalues rounding makes negative or complex; symmetric and >= 0 up to rounding.
+
+    Args:
+        a: [N, D], N at least 2.
+        b: [M, D], M at least 2.
+
+    Cost O((N + M) min(N, M, D) D) time, O((N + M) D) memory.
+    """
+    mean_a, factor_a = _moments(a)
+    mean_b, factor_b = _moments(b)
+    root = np.linalg.svd(factor_a @ factor_b.T, compute_uv=False).sum()
+    traces = np.square(factor_a).sum() + np.square(factor_b).sum()
+    return max(0.0, float(np.square(mean_a - mean_b).sum() + traces - 2 * root))
+
+
+def _moments(features: Features) -> tuple[Doubles, Doubles]:
+    """Mean [D], and a factor F [min(N, D), D] of the covariance F^T F."""
+    wide = features.astype(np.float64)
+    mean = wide.mean(axis=0)
+    wide -= mean
+    wide /= np.sqrt(len(wide) - 1)
+    if len(wide) > wide.shape[1]:
+        wide = np.asarray(np.linalg.qr(wide, mode="r"))
+    return mean, wide
+
+
+def kernel_distance(a: Features, b: Features) -> float:
+    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be slightly negative.
+
+    KID on Inception's features (Binkowski et al., arXiv 1801.01401). Of all rows at once, where
+    common code averages over random subsets of them; this is what that average tends to.
+
+    Args:
+        a: [N, D], N at least 2.
+        b: [M, D], M at least 2.
+
+    Cost O((N + M)^2 D) time; no kernel matrix is kept.
+    """
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    n, m = len(x), len(y)
+    within_x = _kernel_sum(x, x) - _kernel(np.square(x).sum(axis=1), x).sum()
+    within_y = _kernel_sum(y, y) - _kernel(np.square(y).sum(axis=1), y).sum()
+    between = _kernel_sum(x, y)
+    return float(within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2 * between / (n * m))
+
+
+def _kernel(products: Doubles, x: Doubles) -> Doubles:
+    kernel: Doubles = (products / x.shape[1] + 1) ** 3
+    return kernel
+
+
+def _kernel_sum(x: Doubles, y: Doubles) -> float:
+    return float(sum(_kernel(x[rows] @ y.T, x).sum() for rows in _blocks(len(x), len(y))))
+
+
+def precision_recall(samples: Features, real: Features) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991), k = 3.
+
+    Precision is the share of samples that lie in the ball of some real image, whose radius is the
+    distance to its third nearest other; recall the same the other way round. The border belongs
+    to the ball, so that a copy always lies in it. Exact, ties and duplicates included.
+
+    Args:
+        samples: [N, D], N at least 4.
+        real: [M, D], M at least 4.
+
+    Cost O((N + M)^2 D) time; no distance matrix is kept.
+    """
+    return float(_covered(samples, real).mean()), float(_covered(real, samples).mean())
+
+
+def _covered(queries: Features, points: Features) -> npt.NDArray[np.bool_]:
+    """Which queries [Q] lie in the ball of some point."""
+    sq_dist, _ = fastsel.knn(points, points, NEIGHBOURS, exclude_self=True, metric="sqeuclidean")
+    sq_radius = sq_dist[:, -1]
+    x, y = queries.astype(np.float64), points.astype(np.float64)
+    sq_x, sq_y = np.square(x).sum(axis=1), np.square(y).sum(axis=1)
+    # A product of D terms is off by at most (D + 1) u |x| |y|, u the unit roundoff, in any order
+    # of summation, and so are the norms and, by their size, the distances that knn gives. All of
+    # it together is below 4 (D + 8) u (|x|^2 + |y|^2); doubled, to be clear of the higher terms.
+    bound = 8 * (x.shape[1] + 8) * 2.0**-53
+    covered = np.zeros(len(x), dtype=bool)
+    for rows in _blocks(len(x), len(y)):
+        sums = sq_x[rows, None] + sq_y
+        slack = sq_radius - (sums - 2 * (x[rows] @ y.T))  # [B, M], >= 0 inside
+        margin = bound * sums
+        covered[rows] = (slack > margin).any(axis=1)
+        unsure = np.abs(slack) <= margin
+        for i in np.flatnonzero(unsure.any(axis=1) & ~covered[rows]):
+            row = rows.start + i
+            candidates = np.flatnonzero(unsure[i])
+            covered[row] = any(
+                _sq_dist(queries[row], points[j]) <= sq_radius[j]
+                for j in candidates[np.argsort(-slack[i, candidates])]
+            )
+    return covered
+
+
+def _sq_dist(x: Features, y: Features) -> float:
+    """The distance of one pair, to the bit as `fastsel.knn` gives it."""
+    return float(fastsel.knn(x[None], y[None], 1, metric="sqeuclidean")[0][0, 0])
+
+
+def _blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of the rows of a matrix, each of about `_BLOCK` entries."""
+    step = max(1, _BLOCK // columns)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _check(name: str, triple: FeatureTriple) -> None:
+    columns = triple.real.shape[-1]
+    for kind, features in triple._asdict().items():
+        if features.ndim != 2 or features.shape[1] != columns:
+            raise ValueError(
+                f"{name} features of the {kind} set must be [N, {columns}],"
+                f" got {list(features.shape)}"
+            )
+        if len(features) <= NEIGHBOURS:
+            raise ValueError(
+                f"the {kind} set must have at least {NEIGHBOURS + 1} images, got {len(features)}"
+            )
+        if not np.isfinite(features).all():
+            raise ValueError(f"{name} features of the {kind} set are not all finite")
