@@ -265,7 +265,8 @@ class Config:
         No generator lives longer than one draw, so an interrupted run needs no random state to go
         on exactly where it stopped, and arms see the same noise.
         """
-        entropy = [self.seed, zlib.crc32(purpose.encode()), *path]
+        # The length, because SeedSequence does not tell trailing zeros from nothing.
+        entropy = [self.seed, zlib.crc32(purpose.encode()), len(path), *path]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
