@@ -327,7 +327,8 @@ def _grid_table(run: Run, generations: Sequence[int], file: str, what: str) -> s
                 alt = escape(f"{what} of {arm}, generation {generation}")
                 cells.append(f'<td><img src="{_data_uri(path.read_bytes())}" alt="{alt}"></td>')
             else:
-                cells.append('<td class="none">not there</td>')
+                missing = "not there" if (arm, generation) in finished else "not yet"
+                cells.append(f'<td class="none">{missing}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>\n")
     return (
         '<div class="scroll"><table class="grids">\n'

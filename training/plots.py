@@ -256,9 +256,12 @@ def collapse_png(
         FigureCanvasAgg(figure)
         figure.text(0.018, 0.955, plain(title), size=13, weight="bold", va="center")
 
-        axes = figure.add_axes((0.065, 0.115, 0.315, 0.70))
+        axes = figure.add_axes((0.085, 0.115, 0.30, 0.70))
         _draw_curves(axes, records, styles, series.key)
         _name(axes, series)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        # Fixed, because beside long tick labels the name of the axis would leave the picture.
+        axes.yaxis.set_label_coords(0.022, 0.465, transform=figure.transFigure)
         _end_labels(axes, records, styles, series.key)
 
         left, width, top, bottom = 0.50, 0.485, 0.895, 0.025

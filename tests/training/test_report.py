@@ -297,7 +297,15 @@ def test_an_unfinished_run_says_so_and_compares_what_can_be_compared(make_run: M
     assert "not finished: 5 of 9 generations" in page.text
     assert "From generation 1 to 2 the entropy of the samples" in page.text
     assert "threshold" in page.text
-    assert page.text.count("not there") == 2 * 4  # greedy 3 and threshold 1..3, twice
+    assert page.text.count("not yet") == 2 * 4  # greedy 3 and threshold 1..3, twice
+
+
+def test_a_grid_that_was_deleted_leaves_its_place_empty(make_run: MakeRun) -> None:
+    run = make_run()
+    (RunFolder(run).generation_dir("greedy", 2) / "samples.png").unlink()
+    page = page_of(run)
+    assert page.text.count("not there") == 1
+    assert len(page.images) == len(list((run / "plots").iterdir())) + 2 * 9 - 1
 
 
 def test_many_generations_are_thinned_out_in_the_grids_only(make_run: MakeRun) -> None:
