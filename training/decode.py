@@ -27,7 +27,7 @@ DECODE_ERRORS = (
 )
 
 # Not all that PIL can open: some formats start other programs.
-_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = frozenset(("1", "L", "LA"))
 _ALPHA_MODES = frozenset(("LA", "PA", "RGBA", "RGBa"))
 

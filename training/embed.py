@@ -141,7 +141,7 @@ def extract(extractor: Extractor, images: Images, *, cache_dir: Path | None = No
 def _read_cache(path: Path, n: int) -> Features | None:
     """The features in a cache file; None where there is none, or a damaged one."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             features: Features = saved["features"]
     except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile):
         return None

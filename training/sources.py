@@ -207,7 +207,8 @@ def _check_member(path: Path, info: zipfile.ZipInfo, name: str) -> None:
 
 def _npz(path: Path) -> Listing:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # np.load would leave a file that it cannot read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images = _first_key(arrays, _NPZ_IMAGES)
             labels = _first_key(arrays, _NPZ_LABELS)
             keys = ", ".join(arrays.files) or "none"
