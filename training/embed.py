@@ -75,7 +75,8 @@ class Extractor:
         quiet = True if len(starts) == 1 else None
         with torch.inference_mode():
             for start in tqdm(starts, desc=self.name, unit="", leave=False, disable=quiet):
-                batch = torch.tensor(images[start : start + self._batch_size], device=self._device)
+                part = np.ascontiguousarray(images[start : start + self._batch_size])
+                batch = torch.tensor(part, device=self._device)  # a copy: images may be read-only
                 batch = batch.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)  # [B, 3, H, W]
                 parts.append(self._backbone.forward(batch).float().cpu().numpy())
         return np.concatenate(parts)
