@@ -21,11 +21,11 @@ from setuptools.errors import BaseError, CCompilerError
 
 MODES = ("auto", "cpu", "cuda", "none")
 
-KERNELS = ["csrc/cpu/knn.cpp", "csrc/cpu/min_update.cpp"]
+KERNELS = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp") if path.stem != "dispatch")
 
 # No contraction to fused multiply-adds: canonical distances round every operation once. Kernels
 # whose results are checked afterwards ask for them explicitly.
-FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 # One build of every kernel file for each level; the best one that the processor has is picked at
 # import, so a wheel runs on any machine of its architecture.

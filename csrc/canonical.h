@@ -11,7 +11,7 @@
 // Every kernel file is compiled once for each instruction set. All code that such files share lives
 // in a namespace of that level's own: were it common, the linker would keep one copy of each inline
 // function, perhaps the one that the processor at hand can not run. For the same reason kernel
-// files use no templates of the standard library.
+// files call no function templates of the standard library.
 #ifndef FASTSEL_LEVEL
 #error "kernel files are compiled with -DFASTSEL_LEVEL=<name of the instruction set>"
 #endif

@@ -1,103 +1,169 @@
-"""The selection algorithms, written once over a backend's primitives.
+"""Exact greedy selection by the lazy schedule, written once over a backend's primitives.
 
-Keys are canonical squared distances to the selected set; a selected point's key is -1, under every
-distance, so that it is never chosen again. argmax takes the lowest index among equal keys.
+A point's key is a canonical squared distance to the selected set, or an upper bound of it: the
+distance to those centres that the point has seen. Keys only fall. A selected point's key is -1,
+under every distance, so that it is never chosen again. Points come in order of (largest key, lowest
+index).
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict, dataclass
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
+from fastsel import canonical
 from fastsel.points import Points
 from fastsel.progress import Progress
 
 SELECTED = -1.0
+NO_RIVAL = (-np.inf, -1)  # beaten by every point that is not selected
+
+# Candidates looked at in a round. Fewer make more rounds; more are compared in vain, the more so in
+# the beginning, where each pick still moves most keys.
+MIN_ACTIVE = 32
+MAX_REFRESHED = 4096
+MAX_ACTIVE = 1024
+
+PREFIX_BLOCK = 256
 
 
-class Selection:
-    """Points selected so far and every point's squared distance to them."""
+@dataclass
+class Record:
+    """What a selection did, so that its speed can be explained."""
+
+    rounds: int = 0
+    refreshed: int = 0  # rows brought up to date, over all rounds
+    active: int = 0  # rows compared with each other, over all rounds
+    refresh_pairs: int = 0  # pairs that the float32 filter looked at in refreshes
+    pick_pairs: int = 0  # the same among active rows
+    canonical_pairs: int = 0
+    leaders_seconds: float = 0.0
+    refresh_seconds: float = 0.0
+    pick_seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """The record as plain numbers."""
+        return asdict(self)
+
+
+class Greedy:
+    """Exact farthest-point selection by the lazy schedule.
+
+    A round brings the points of largest keys up to date (refresh), takes those that still lead the
+    rest (active), and picks among them while the best beats the best key outside (the rival).
+    Everything else keeps its stale key: a stale key is an upper bound, so the picks are those of
+    the plain loop. No pair of point and centre is looked at twice.
+    """
 
     def __init__(self, backend: ModuleType, points: Points, capacity: int) -> None:
-        self.backend = backend
         self.points = points
-        self.capacity = capacity
-        self.picks: list[int] = []
-        self.sq_radii: list[float] = []
         self.keys = np.full(points.n, np.inf)
-
-    def is_full(self) -> bool:
-        """Whether as many points are selected as were asked for."""
-        return len(self.picks) == self.capacity
+        self.seen = np.zeros(points.n, np.int64)
+        self.picks = np.empty(capacity, np.int64)
+        self.sq_radii = np.empty(capacity)
+        self.count = 0
+        self.record = Record()
+        self._backend = backend
+        self._pool = backend.Pool(points, capacity)
 
     def apply_anchors(self, anchors: Points) -> None:
         """Count vectors from outside the pool as selected, without picking any."""
         for centre in range(anchors.n):
-            self.backend.min_update(self.points, anchors, centre, self.keys)
+            self._backend.min_update(self.points, anchors, centre, self.keys)
 
-    def add(self, index: int) -> None:
-        """Select the point of that index."""
-        self.picks.append(index)
-        self.sq_radii.append(float(self.keys[index]))
-        if not self.is_full():
-            self.backend.min_update(self.points, self.points, index, self.keys)
-        # A later centre at distance 0 must not lift the mark: minimum(-1, 0) keeps it.
-        self.keys[index] = SELECTED
+    def add_prefix(self, rows: npt.NDArray[np.int64]) -> None:
+        """Select the given rows in their order."""
+        for start in range(0, len(rows), PREFIX_BLOCK):
+            block = rows[start : start + PREFIX_BLOCK]
+            self._pool.refresh(block, self.keys, self.seen, NO_RIVAL)
+            features = self.points.rows(block)
+            keys = self.keys[block]
+            for i, row in enumerate(features):
+                self.sq_radii[self.count + i] = keys[i]
+                keys = np.minimum(keys, canonical.sq_dists(features, row))
+            self._commit(block)
+        if len(rows):
+            # Every key must be finite before the first round, or infinite ones would all tie.
+            self._backend.min_update(self.points, self.points, int(rows[0]), self.keys)
+            self.seen[:] = 1
+            self.keys[rows] = SELECTED
+
+    def run(self, min_distance: float, progress: Progress) -> None:
+        """Pick until the capacity is reached or no point is farther than `min_distance`."""
+        while self.count < len(self.picks) and self.keys.max() > min_distance * abs(min_distance):
+            self._round(min_distance)
+            progress.update(self.count)
+
+    def _round(self, min_distance: float) -> None:
+        record, clock = self.record, time.perf_counter
+        begin = clock()
+        size = min(MAX_REFRESHED, max(MIN_ACTIVE, self.count // 2))
+        rows, rival = leaders(self.keys, size)
+        leaders_at = clock()
+        filtered, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
+        refresh_at = clock()
+        active = rows[beats(self.keys[rows], rows, rival)]
+        if len(active) > MAX_ACTIVE:
+            best, (key, position) = leaders(self.keys[active], MAX_ACTIVE)
+            active, rival = active[best], (key, int(active[position]))
+        record.rounds += 1
+        record.refreshed += len(rows)
+        record.active += len(active)
+        record.refresh_pairs += filtered
+        record.canonical_pairs += evaluated
+        record.leaders_seconds += leaders_at - begin
+        record.refresh_seconds += refresh_at - leaders_at
+        if not len(active):
+            return
+        room = slice(self.count, self.count + len(active))
+        picked, filtered, evaluated = self._pool.pick(
+            active, self.keys, rival, min_distance, self.picks[room], self.sq_radii[room]
+        )
+        self._commit(self.picks[self.count : self.count + picked])
+        self.seen[active] = self.count
+        record.pick_pairs += filtered
+        record.canonical_pairs += evaluated
+        record.pick_seconds += clock() - refresh_at
+
+    def _commit(self, rows: npt.NDArray[np.int64]) -> None:
+        self.picks[self.count : self.count + len(rows)] = rows
+        self.count += len(rows)
+        self._pool.append(rows)
 
     def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
-        return np.array(self.picks, np.int64), np.sqrt(np.array(self.sq_radii))
+        return self.picks[: self.count], np.sqrt(self.sq_radii[: self.count])
 
 
-def greedy(selection: Selection, min_distance: float | None, progress: Progress) -> None:
-    """Farthest-point selection: add the point farthest from the selected set, again and again.
-
-    Stops at the selection's capacity, or once no point is farther than `min_distance`.
-    """
-    while not selection.is_full():
-        index = int(np.argmax(selection.keys))
-        if min_distance is not None and np.sqrt(selection.keys[index]) <= min_distance:
-            return
-        selection.add(index)
-        progress.update(len(selection.picks))
+def beats(
+    keys: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], rival: tuple[float, int]
+) -> npt.NDArray[np.bool_]:
+    """Which of the rows, with those keys, come before the rival."""
+    result: npt.NDArray[np.bool_] = (keys > rival[0]) | ((keys == rival[0]) & (rows < rival[1]))
+    return result
 
 
-def threshold_decay(
-    selection: Selection, threshold: float, decay: float, progress: Progress
-) -> None:
-    """Sweep the pool in order, accepting every point farther than a threshold that decays.
-
-    A sweep leaves no point above its threshold, so the next one at the same threshold accepts
-    nothing: to let the threshold fall after every sweep, or only after one that accepted nothing,
-    comes to the same picks. Sweeps that can accept nothing are skipped.
-
-    Raises ValueError when only duplicates of selected points are left.
-    """
-    while not selection.is_full():
-        farthest = float(np.sqrt(max(0.0, selection.keys.max())))
-        if farthest == 0.0:
-            raise ValueError(
-                f"n_samples={selection.capacity} can not be reached: after "
-                f"{len(selection.picks)} picks every other point equals a selected one, "
-                "and no threshold accepts a distance of 0"
-            )
-        while threshold >= farthest:
-            threshold *= decay
-        _sweep(selection, threshold, progress)
-
-
-def _sweep(selection: Selection, threshold: float, progress: Progress) -> None:
-    cursor = 0
-    while not selection.is_full():
-        # Keys only fall, so a point passed over stays under the threshold for this sweep.
-        ahead = np.sqrt(np.maximum(selection.keys[cursor:], 0.0)) > threshold
-        step = int(np.argmax(ahead))
-        if not ahead[step]:
-            return
-        selection.add(cursor + step)
-        progress.update(len(selection.picks))
-        cursor += step + 1
-        if cursor == selection.points.n:
-            return
+def leaders(
+    keys: npt.NDArray[np.float64], size: int
+) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
+    """The first `size` unselected points, ascending in index, and the next one: (key, index)."""
+    n = len(keys)
+    if size < n:
+        cut = np.partition(keys, n - size)[n - size]
+    if size >= n or cut < 0:
+        return np.flatnonzero(keys >= 0), NO_RIVAL
+    above = keys > cut
+    ties = np.flatnonzero(keys == cut)
+    room = size - int(np.count_nonzero(above))
+    rows = np.flatnonzero(above)
+    if len(ties) > room:
+        rival = (float(cut), int(ties[room]))
+    else:
+        below = np.where(keys < cut, keys, SELECTED)
+        best = int(np.argmax(below))
+        rival = (float(below[best]), best) if below[best] >= 0 else NO_RIVAL
+    return np.sort(np.concatenate([rows, ties[:room]])), rival

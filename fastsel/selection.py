@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastsel import checks, schedule
+from fastsel import threshold as threshold_schedule
 from fastsel.backends import resolve
 from fastsel.checks import RandomState
 from fastsel.points import result_converter
@@ -108,16 +111,16 @@ def greedy_select(
     module = resolve(backend)
     report = Progress(progress, "greedy selection", capacity)
 
-    selection = schedule.Selection(module, points, capacity)
+    selection = schedule.Greedy(module, points, capacity)
     if anchor_points is not None:
         selection.apply_anchors(anchor_points)
-    for index in prefix:
-        selection.add(int(index))
-    limit = min_distance
-    if limit is not None and metric == "cosine":
-        limit = float(np.sqrt(2 * limit))
-    schedule.greedy(selection, limit, report)
-    return _answer(selection, metric, return_distances, features)
+    selection.add_prefix(prefix)
+    if min_distance is None:
+        min_distance = -1.0
+    elif metric == "cosine":
+        min_distance = math.sqrt(2 * min_distance)
+    selection.run(min_distance, report)
+    return _answer(*selection.result(), metric, return_distances, features)
 
 
 def threshold_decay_select(
@@ -191,11 +194,11 @@ def threshold_decay_select(
     module = resolve(backend)
     report = Progress(progress, "threshold decay selection", capacity)
 
-    selection = schedule.Selection(module, points, capacity)
+    selection = threshold_schedule.Selection(module, points, capacity)
     selection.add(first)
     limit = float(np.sqrt(2 * threshold)) if metric == "cosine" else float(threshold)
-    schedule.threshold_decay(selection, limit, decay, report)
-    return _answer(selection, metric, return_distances, features)
+    threshold_schedule.threshold_decay(selection, limit, decay, report)
+    return _answer(*selection.result(), metric, return_distances, features)
 
 
 def _start(start: int | None, random_state: RandomState, n: int) -> int:
@@ -207,9 +210,12 @@ def _start(start: int | None, random_state: RandomState, n: int) -> int:
 
 
 def _answer(
-    selection: schedule.Selection, metric: str, return_distances: bool, features: Any
+    picks: npt.NDArray[np.int64],
+    radii: npt.NDArray[np.float64],
+    metric: str,
+    return_distances: bool,
+    features: Any,
 ) -> Any:
-    picks, radii = selection.result()
     convert = result_converter(features)
     if not return_distances:
         return convert(picks)

@@ -12,25 +12,24 @@ struct Usable {
   void add(const Kernels& k) { kernels[count++] = k; }
 
   Usable() {
-#define FASTSEL_KERNELS(level)            \
-  {                                       \
-    #level, level::min_update, level::knn \
-  }
+#define FASTSEL_ADD(level)                                                                       \
+  add({#level, level::min_update, level::knn, level::refresh, level::pick, level::filter_matrix, \
+       level::matrix_stride, level::centre_block, level::pack_centres})
 #ifdef FASTSEL_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-      add(FASTSEL_KERNELS(avx512));
+      FASTSEL_ADD(avx512);
     }
 #endif
 #ifdef FASTSEL_HAS_AVX2
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("f16c")) {
-      add(FASTSEL_KERNELS(avx2));
+      FASTSEL_ADD(avx2);
     }
 #endif
-    add(FASTSEL_KERNELS(baseline));
-#undef FASTSEL_KERNELS
+    FASTSEL_ADD(baseline);
+#undef FASTSEL_ADD
   }
 };
 

@@ -35,6 +35,58 @@ def min_update(
         np.minimum(sq_dist[block], canonical.sq_dists(points.rows(block), row), out=sq_dist[block])
 
 
+class Pool:
+    """Candidates of a selection: the primitives of the lazy schedule, in plain loops."""
+
+    def __init__(self, points: Points, capacity: int) -> None:
+        self._points = points
+        self._picks = np.zeros(0, np.int64)
+
+    def append(self, picks: npt.NDArray[np.int64]) -> None:
+        """Add rows to the centres that `refresh` applies."""
+        self._picks = np.concatenate([self._picks, picks])
+
+    def refresh(
+        self,
+        rows: npt.NDArray[np.int64],
+        keys: npt.NDArray[np.float64],
+        seen: npt.NDArray[np.int64],
+        rival: tuple[float, int],
+    ) -> tuple[int, int]:
+        """Apply to `rows` the centres they have not seen; see csrc/cpu/kernels.h."""
+        pairs = 0
+        for row in rows:
+            unseen = self._points.rows(self._picks[seen[row] :])
+            here = self._points.rows(slice(row, row + 1))
+            keys[row] = canonical.sq_dists(unseen, here).min(initial=keys[row])
+            pairs += len(unseen)
+            seen[row] = len(self._picks)
+        return 0, pairs
+
+    def pick(
+        self,
+        rows: npt.NDArray[np.int64],
+        keys: npt.NDArray[np.float64],
+        rival: tuple[float, int],
+        min_distance: float,
+        picks: npt.NDArray[np.int64],
+        sq_radii: npt.NDArray[np.float64],
+    ) -> tuple[int, int, int]:
+        """Greedy picks among up-to-date `rows`, while they beat the rival; see kernels.h."""
+        features = self._points.rows(rows)
+        for count in range(len(picks)):
+            best = int(np.argmax(keys[rows]))
+            key = keys[rows[best]]
+            if (-key, rows[best]) >= (-rival[0], rival[1]) or np.sqrt(key) <= min_distance:
+                return count, 0, count * len(rows)
+            picks[count], sq_radii[count] = rows[best], key
+            keys[rows] = np.minimum(
+                keys[rows], canonical.sq_dists(features, features[best : best + 1])
+            )
+            keys[rows[best]] = -1.0
+        return len(picks), 0, len(picks) * len(rows)
+
+
 def knn(
     queries: Points,
     points: Points,
