@@ -150,6 +150,13 @@ def test_what_is_no_image_is_refused(tmp_path, content):
         load_images(str(tmp_path))
 
 
+def test_other_formats_under_the_name_of_one_are_refused(tmp_path):
+    """Some of the formats that PIL knows hand the file to another program."""
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", format="pcx")
+    with pytest.raises(DataError, match=r"a\.png cannot be read as an image"):
+        load_images(str(tmp_path))
+
+
 def test_mixed_sizes_name_two_files_and_the_option(class_folder, write_png):
     root, _ = class_folder
     write_png(root / "cow" / "01.png", size=(8, 5))

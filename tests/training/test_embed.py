@@ -104,6 +104,16 @@ def test_efficientnet_recognises_photos(efficientnet, photo, label):
     assert network.classifier(network.global_pool(head)).argmax().item() == label
 
 
+def test_efficientnet_is_the_variant_that_its_weights_were_made_for(efficientnet):
+    """TensorFlow pads even sizes after the last pixel only, and has an epsilon of its own."""
+    network = efficientnet._backbone.network
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    first = network.conv_stem(images)[0, :, 0, 0]
+    window = (network.conv_stem.weight * images[:, :, :3, :3]).sum((1, 2, 3))
+    torch.testing.assert_close(first, window)
+    assert network.bn1.eps == 1e-3
+
+
 def test_efficientnet_sees_the_whole_network(efficientnet, rng):
     """The features are those before the head that leads to the classifier's logits."""
     network = efficientnet._backbone.network

@@ -260,6 +260,13 @@ def test_copies_lie_in_the_ball():
     assert precision_recall(near, four) == (0.0, 0.0)
 
 
+def test_copies_lie_in_the_ball_whatever_their_products_round_to():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(100, 320)) * 10.0 ** rng.uniform(-4, 4, (100, 320))
+    four = np.repeat(points.astype(np.float32), 4, axis=0)  # so that all radii are 0
+    assert precision_recall(four, four) == (1.0, 1.0)
+
+
 def test_blocks_do_not_change_the_result(monkeypatch):
     samples, real = normal(0, 50, 9), normal(1, 70, 9, mean=0.4)
     whole = precision_recall(samples, real), kernel_distance(samples, real)
