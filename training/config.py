@@ -148,7 +148,8 @@ class Config:
         "stalled",
         one_of("stalled", "sweep"),
         "selection",
-        "decay after a sweep that accepted nothing (the paper) or after every sweep (its code)",
+        "decay after a sweep that accepted nothing (the paper) or after every sweep (its code); the"
+        " picks are the same, see fastsel.threshold_decay_select",
     )
     metrics_extractors: tuple[str, ...] = _option(
         ("pixel", "efficientnet_lite0"),
@@ -157,14 +158,14 @@ class Config:
         "features that the metrics are measured in",
     )
     metrics_real: int = _option(
-        1024,
+        512,
         whole(2),
         "selection",
         "real images, at most, that samples are compared with, drawn with --seed",
     )
 
     widths: tuple[int, ...] | None = _option(
-        (32, 32),
+        (16, 32),
         optional("none", _WIDTHS),
         "model",
         "channels of each level of a UNet with one layer per level and no attention",
@@ -175,10 +176,10 @@ class Config:
         "model",
         "the paper's six-level UNet of this width, in place of --widths",
     )
-    steps: int = _option(600, whole(1), "model", "training steps of a generation")
+    steps: int = _option(900, whole(1), "model", "training steps of a generation")
     batch_size: int = _option(32, whole(1), "model", "images in a training step")
     lr: float = _option(
-        2e-3,
+        4e-3,
         between(0, math.inf),
         "model",
         "peak learning rate; warm-up over 500 steps, or a tenth of --steps where that is less,"

