@@ -73,7 +73,7 @@ def efficientnet_lite0(weights: str | None = None) -> Backbone:
         # The package's names differ from timm's; its order is the same.
         state = dict(zip(own, state.values(), strict=True))
     _load(network, state, path)
-    network.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    network.to(memory_format=torch.channels_last)  # 1.3 to 2 times as fast on a CPU
     body = nn.Sequential(network.conv_stem, network.bn1, network.blocks)
 
     def forward(images: Tensor) -> Tensor:
