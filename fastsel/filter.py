@@ -54,6 +54,6 @@ def margins(sq_norms: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float
             f"features may have up to {int(0.5 / UNIT_ROUNDOFF) - 17} columns, got {dim}"
         )
     floor = (4 * dim + 16) * 2.0**-124
-    return np.nextafter(
-        (growth / (1 - growth) * sq_norms + floor).astype(np.float32), np.float32(np.inf)
-    )
+    nearest = (growth / (1 - growth) * sq_norms + floor).astype(np.float32)
+    above: npt.NDArray[np.float32] = np.nextafter(nearest, np.float32(np.inf))
+    return above
