@@ -1,0 +1,98 @@
+"""Greedy selection and threshold decay as plain loops: what fastsel has to beat, and agree with.
+
+Every function starts at row 0 and returns the picks, int64 [m], in order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data import Features
+
+Picks = npt.NDArray[np.int64]
+
+
+def released_loop(features: Features, m: int) -> Picks:
+    """The greedy loop that came with the paper, written anew from its description.
+
+    At every pick torch.cdist from all points to the newest centre, a minimum, an argmax.
+    """
+    import torch
+
+    points = torch.from_numpy(features)
+    nearest = torch.full((len(points),), torch.inf)
+    picks = [0]
+    while len(picks) < m:
+        distances = torch.cdist(points, points[picks[-1]][None])[:, 0]
+        nearest = torch.minimum(nearest, distances)
+        picks.append(int(torch.argmax(nearest)))
+    return np.array(picks)
+
+
+def best_loop_numpy(features: Features, m: int) -> Picks:
+    """The best plain loop that we could write, in NumPy: one matrix-vector product a pick.
+
+    Norms are computed once, nothing is allocated inside the loop, and what is constant in the
+    comparison is left out of it: `low` is the least of |c|^2 - 2 x.c, the squared distance less
+    |x|^2.
+    """
+    sq_norms = np.einsum("ij,ij->i", features, features)
+    low = np.full(len(features), np.inf, np.float32)
+    work = np.empty_like(low)
+    picks = [0]
+    while len(picks) < m:
+        newest = picks[-1]
+        np.dot(features, features[newest] * np.float32(-2), out=work)
+        work += sq_norms[newest]
+        np.minimum(low, work, out=low)
+        low[newest] = -np.inf
+        np.add(low, sq_norms, out=work)
+        picks.append(int(np.argmax(work)))
+    return np.array(picks)
+
+
+def best_loop_torch(features: Features, m: int) -> Picks:
+    """The same loop in torch, whose element-wise operations are threaded."""
+    import torch
+
+    points = torch.from_numpy(features)
+    sq_norms = torch.einsum("ij,ij->i", points, points)
+    low = torch.full((len(points),), torch.inf)
+    work = torch.empty_like(low)
+    picks = [0]
+    while len(picks) < m:
+        newest = picks[-1]
+        torch.mv(points, points[newest] * -2, out=work)
+        work += sq_norms[newest]
+        torch.minimum(low, work, out=low)
+        low[newest] = -torch.inf
+        torch.add(low, sq_norms, out=work)
+        picks.append(int(torch.argmax(work)))
+    return np.array(picks)
+
+
+def threshold_decay_loop(features: Features, m: int, threshold: float, decay: float) -> Picks:
+    """The Threshold Decay Filter, candidate by candidate, in NumPy."""
+    wide: npt.NDArray[Any] = features.astype(np.float64)
+    accepted = np.empty((m, wide.shape[1]))
+    accepted[0] = wide[0]
+    picks = [0]
+    chosen = {0}
+    while len(picks) < m:
+        before = len(picks)
+        for candidate in range(len(wide)):
+            if candidate in chosen:
+                continue
+            diff = accepted[: len(picks)] - wide[candidate]
+            if np.sqrt(np.einsum("ij,ij->i", diff, diff).min()) > threshold:
+                accepted[len(picks)] = wide[candidate]
+                picks.append(candidate)
+                chosen.add(candidate)
+                if len(picks) == m:
+                    break
+        if len(picks) == before:
+            threshold *= decay
+    return np.array(picks)

@@ -1,0 +1,82 @@
+"""What bench/ stands on: data that repeat, and loops that are right. Nothing is timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastsel
+from bench import check, data, loops, ours, timing
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return data.clustered(600, 24, seed=3)
+
+
+def test_synthetic_features_repeat(pool):
+    np.testing.assert_array_equal(pool, data.clustered(600, 24, seed=3))
+    assert pool.dtype == np.float32
+    assert not np.array_equal(pool, data.clustered(600, 24, seed=4))
+
+
+def test_synthetic_features_have_the_spectrum_of_images():
+    features = data.clustered(8_000, 128)
+    eigenvalues = np.linalg.eigvalsh(np.cov(features.T.astype(np.float64)))[::-1]
+    ranks = np.arange(1, 129)
+    # Without the first ones, which the few clusters make, and the last ones, which noise lowers.
+    kept = slice(4, 100)
+    slope = np.polyfit(np.log(ranks[kept]), np.log(eigenvalues[kept]), 1)[0]
+    assert abs(slope + data.EIGENVALUE_EXPONENT) < 0.15
+
+
+def test_features_of_any_float_type_are_loaded(tmp_path, pool):
+    np.save(tmp_path / "half.npy", pool.astype(np.float16))
+    loaded = data.load(tmp_path / "half.npy")
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, pool.astype(np.float16))
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    with pytest.raises(SystemExit, match="must hold a float matrix"):
+        data.load(tmp_path / "labels.npy")
+
+
+@pytest.mark.parametrize(
+    "select", [loops.released_loop, loops.best_loop_numpy, loops.best_loop_torch]
+)
+def test_plain_loops_pick_what_fastsel_picks(pool, select):
+    if select is not loops.best_loop_numpy:
+        pytest.importorskip("torch", reason="torch is not installed")
+    expected = fastsel.greedy_select(pool, 200, start=0)
+    picks = select(pool, 200)
+    np.testing.assert_array_equal(picks, expected)
+    assert check.verify(pool, picks, expected) == check.Verdict(200, 200, 0.0)
+
+
+def test_the_loop_over_candidates_picks_what_fastsel_picks(pool):
+    expected = fastsel.threshold_decay_select(pool, 80, threshold=2.0, decay=0.9)
+    np.testing.assert_array_equal(loops.threshold_decay_loop(pool, 80, 2.0, 0.9), expected)
+
+
+def test_wrong_picks_are_red(pool):
+    picks = ours.select(pool, 50)
+    wrong = picks.copy()
+    wrong[30] = np.setdiff1d(np.arange(600), picks)[0]
+    verdict = check.verify(pool, wrong, picks)
+    assert verdict.same == 30
+    assert not verdict.good
+    assert check.shortfall(pool, np.array([0, 5, 5])) == np.inf
+
+
+def test_the_work_record_is_that_of_the_timed_call(pool):
+    work = ours.work_record(pool, 100)
+    assert work["rounds"] > 0
+    assert work["canonical_pairs"] > 0
+
+
+def test_turns_and_time_per_pick():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    seconds = timing.interleaved(calls, 2)
+    assert order == ["a", "b", "c", "b", "c", "a"]
+    assert [len(s) for s in seconds.values()] == [2, 2, 2]
+    assert timing.per_pick([1.0, 9.0, 1.0], [3.0, 3.0, 4.0], 4) == (1.0, 0.5)
