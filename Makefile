@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 CORE := $(VENV)/.core
 NATIVE := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
@@ -15,6 +16,7 @@ help:
 	@echo "make lint       ruff, ruff format, clang-format"
 	@echo "make types      mypy"
 	@echo "make check      lint, types, test"
+	@echo "make bench      set up, then time fastsel and its peers side by side (minutes)"
 	@echo "make wheel      a wheel of fastsel in dist/"
 	@echo "make clean      remove the environment and everything built"
 
@@ -46,6 +48,14 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test
+
+# Apart, because the peers hold back the versions of what they share with the rest.
+$(PEERS): pyproject.toml | $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	touch $@ $(CORE)
+
+bench: $(STAMP) $(CORE) $(PEERS)
+	$(BIN)/python -m pytest bench/ $(ARGS)
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel
