@@ -25,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("pytest-benchmark is not installed; pip install 'fastsel[bench]'")
 
 
+@pytest.hookimpl(optionalhook=True)  # so that the message above is what a user gets
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: Any) -> None:
     machine_info["fastsel"] = machine.describe()
 
