@@ -54,6 +54,15 @@ def best_loop_numpy(features: Features, m: int) -> Picks:
     return np.array(picks)
 
 
+def best_loop_columns(features: Features, m: int) -> Picks:
+    """The same loop over a copy of the features that lies column by column.
+
+    It doubles the memory, but the product then streams it faster: OpenBLAS adds up scaled columns
+    instead of an inner product for every row.
+    """
+    return best_loop_numpy(np.asfortranarray(features), m)
+
+
 def best_loop_torch(features: Features, m: int) -> Picks:
     """The same loop in torch, whose element-wise operations are threaded."""
     import torch

@@ -67,7 +67,11 @@ def mundig_select(features: Features, m: int) -> Picks:
 
 
 RELEASED_LOOP = "released loop"
-BEST_LOOPS = ("best plain loop, NumPy", "best plain loop, torch")
+BEST_LOOPS = (
+    "best plain loop, NumPy",
+    "best plain loop, NumPy by columns",
+    "best plain loop, torch",
+)
 
 PEERS = (
     Peer(
@@ -84,7 +88,14 @@ PEERS = (
         300,
         loops.best_loop_numpy,
     ),
-    Peer(BEST_LOOPS[1], "the same in torch", "torch", 300, loops.best_loop_torch),
+    Peer(
+        BEST_LOOPS[1],
+        "the same over a second copy of the features, column by column",
+        "numpy",
+        300,
+        loops.best_loop_columns,
+    ),
+    Peer(BEST_LOOPS[2], "the first in torch", "torch", 300, loops.best_loop_torch),
     Peer("fpsample", "fps_sampling, one thread", "fpsample", 100, fpsample_select),
     Peer("scikit-matter", "sample_selection.FPS", "skmatter", 100, skmatter_select),
     Peer(

@@ -11,7 +11,8 @@ COLOURS = {
     ours.NAME: "#0b6e4f",
     peers.RELEASED_LOOP: "#b5442e",
     peers.BEST_LOOPS[0]: "#4361a8",
-    peers.BEST_LOOPS[1]: "#7d95c9",
+    peers.BEST_LOOPS[1]: "#2f8fb3",
+    peers.BEST_LOOPS[2]: "#8f7fc2",
     "lightly-mundig": "#8a6d1f",
 }
 
@@ -70,7 +71,7 @@ def _lines(axes: Any, x: list[int], series: dict[str, list[float]]) -> None:
             fontweight="bold" if name == ours.NAME else "normal",
         )
     # Ticks where there are measurements, and room at the right for the names of the lines.
-    axes.set_xlim(x[0] * 0.85, x[-1] * (x[-1] / x[0]) ** 0.5)
+    axes.set_xlim(x[0] * 0.85, x[-1] * (x[-1] / x[0]) ** 0.62)
     axes.xaxis.set_major_locator(FixedLocator(x))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())

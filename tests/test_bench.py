@@ -41,10 +41,11 @@ def test_features_of_any_float_type_are_loaded(tmp_path, pool):
 
 
 @pytest.mark.parametrize(
-    "select", [loops.released_loop, loops.best_loop_numpy, loops.best_loop_torch]
+    "select",
+    [loops.released_loop, loops.best_loop_numpy, loops.best_loop_columns, loops.best_loop_torch],
 )
 def test_plain_loops_pick_what_fastsel_picks(pool, select):
-    if select is not loops.best_loop_numpy:
+    if select in (loops.released_loop, loops.best_loop_torch):
         pytest.importorskip("torch", reason="torch is not installed")
     expected = fastsel.greedy_select(pool, 200, start=0)
     picks = select(pool, 200)
