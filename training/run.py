@@ -97,11 +97,20 @@ class RunFolder:
         return list(self.config()["config"]["arms"])
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, by generation and then by arm; empty before the first."""
+        """The lines of metrics.jsonl, by generation and then by arm; empty before the first.
+
+        Raises:
+            RunError: a line is no record.
+        """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        lines = path.read_bytes().splitlines()
+        records = [_parse_json(line, f"{path}, line {i},") for i, line in enumerate(lines, 1)]
+        for i, record in enumerate(records, 1):
+            if not {"arm", "generation"} <= record.keys():
+                raise RunError(f"{path}, line {i}, must have an arm and a generation")
+        return records
 
     def generation_dir(self, arm: str, generation: int) -> Path:
         """The folder of one generation; every arm's first is the shared one."""
@@ -173,12 +182,16 @@ class RunFolder:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    return _parse_json(path.read_bytes(), str(path))
+
+
+def _parse_json(content: bytes, place: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(content)
     except ValueError as error:
-        raise RunError(f"{path} is not the JSON of a run: {error}") from error
+        raise RunError(f"{place} is not the JSON of a run: {error}") from error
     if not isinstance(value, dict):
-        raise RunError(f"{path} must hold a JSON object, got {type(value).__name__}")
+        raise RunError(f"{place} must hold a JSON object, got {type(value).__name__}")
     return value
 
 

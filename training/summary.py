@@ -46,16 +46,14 @@ def load_run(path: Path) -> Run:
 
     Raises:
         ReportError: the folder is no run, or no generation of it is finished.
+        RunError: a file of the run is damaged.
     """
     if not (path / "config.json").is_file():
         raise ReportError(f"{path} is no run folder: it has no config.json")
     folder = RunFolder(path)
     whole = folder.config()
     config = whole.get("config", {})
-    try:
-        records = folder.records()
-    except ValueError as error:
-        raise ReportError(f"{path / 'metrics.jsonl'} is not JSON lines: {error}") from error
+    records = folder.records()
     if not records:
         raise ReportError(f"{path} has no finished generation yet: metrics.jsonl has no line")
     arms = list(dict.fromkeys([*config.get("arms", ()), *(r["arm"] for r in records)]))

@@ -510,5 +510,5 @@ def test_the_command_refuses_what_is_no_run(
     assert "no finished generation" in capsys.readouterr().err
     (tmp_path / "metrics.jsonl").write_text('{"arm": "none", "gen')
     assert main([str(tmp_path)]) == 2
-    assert "metrics.jsonl is not JSON lines" in capsys.readouterr().err
+    assert "metrics.jsonl, line 1, is not the JSON of a run" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()

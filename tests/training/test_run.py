@@ -103,6 +103,27 @@ def test_a_kill_between_a_generation_and_its_line_is_made_good(folder):
         assert len(folder.records()) == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"arm": "none", "gen', "is not the JSON of a run"),
+        (b"\xff\xfe", "is not the JSON of a run"),
+        (b"[1]", "must hold a JSON object, got list"),
+        (b'{"arm": "none"}', "must have an arm and a generation"),
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named(folder, line, problem):
+    with folder.opened(DESCRIPTION):
+        folder.finish("none", 1, {"arm": "none", "generation": 1})
+    path = folder.path / "metrics.jsonl"
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(first + b"\n" + line + b"\n")
+    with pytest.raises(RunError, match=rf"metrics\.jsonl, line 2, {problem}"):
+        folder.records()
+    with folder.opened(DESCRIPTION):  # the lines come from the generations' own files
+        assert path.read_bytes().splitlines() == [first, second]
+
+
 def test_leftovers_of_a_kill_are_removed(folder):
     with folder.opened(DESCRIPTION):
         pass
