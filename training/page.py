@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from training.glossary import series_of
+from training.glossary import Series, number, series_of
 from training.plots import (
     CSS_DPI,
     DPI,
@@ -127,7 +127,7 @@ def render(run: Run, plots: Mapping[str, bytes]) -> str:
         ),
         _section("How to read the metrics", _readings(run)),
         _section("Where the time goes", *_seconds(run, plots.get("seconds"))),
-        _section("All metrics", _details("Every metric of every extractor", _all_metrics(run))),
+        _section("All metrics", *_all_metrics(run)),
         _section("Configuration", *_configuration(run)),
     ]
     return (
@@ -196,14 +196,21 @@ def _summary_table(run: Run) -> str:
     return _table_by_arm(run, heads, [column.cells for column in columns])
 
 
-def _all_metrics(run: Run) -> str:
-    every = series_of(run.records)
-    heads = ["<th>arm</th>", "<th>gen.</th>"]
-    for series in every:
-        extractor = f"<small>{escape(series.extractor)}</small>" if series.extractor else ""
-        heads.append(f"<th>{escape(series.metric.title)}{extractor}</th>")
-    cells = [figures([record.get(series.key) for record in run.records]) for series in every]
-    return _table_by_arm(run, heads, cells)
+def _all_metrics(run: Run) -> list[str]:
+    """A table for each extractor: of all together, the last columns would be off the paper."""
+    groups: dict[str | None, list[Series]] = {}
+    for series in series_of(run.records):
+        groups.setdefault(series.extractor, []).append(series)
+    parts = []
+    for extractor, members in groups.items():
+        titles = [f"<th>{escape(series.metric.title)}</th>" for series in members]
+        cells = [
+            figures([number(record, series.key) for record in run.records]) for series in members
+        ]
+        summary = f"Features: {extractor}" if extractor else "Without features"
+        table = _table_by_arm(run, ["<th>arm</th>", "<th>gen.</th>", *titles], cells)
+        parts.append(_details(summary, table))
+    return parts
 
 
 def _table_by_arm(run: Run, heads: Sequence[str], columns: Sequence[Sequence[str]]) -> str:

@@ -319,6 +319,20 @@ def test_many_generations_are_thinned_out_in_the_grids_only(make_run: MakeRun) -
     assert len(page.tables[0]) == 21
 
 
+def test_every_metric_has_its_column_in_a_table_that_fits_on_paper(reported: Path) -> None:
+    page = Page((reported / "report.html").read_text())
+    by_extractor = [t for t in page.tables if t[0][:2] == ["arm", "gen."]][1:]
+    heads = [table[0][2:] for table in by_extractor]
+    entropies = ["Entropy of the training set", "Entropy of the samples", "Generalization score"]
+    assert heads == [
+        entropies,
+        [*entropies, "Fréchet distance"],
+        ["Real images in the training set"],
+    ]
+    assert all(len(table) == 1 + 9 for table in by_extractor)
+    assert by_extractor[0][1][2:] == ["24.30", "21.80", "2.840"]
+
+
 def test_seconds_of_the_shared_generation_are_counted_once(page: Page) -> None:
     table = next(table for table in page.tables if table[0][0] == "seconds")
     assert table[0] == ["seconds", "train", "sample", "select", "sum"]
