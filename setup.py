@@ -37,6 +37,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         "-mavx512bw",
         "-mavx512dq",
         "-mavx512vl",
+        "-mavx512vnni",
         "-mfma",
         "-mf16c",
         "-mprefer-vector-width=512",

@@ -14,12 +14,13 @@ namespace py = pybind11;
 
 namespace {
 
+using fastsel::Codes;
 using fastsel::Dtype;
-using fastsel::Frame;
 using fastsel::Kernels;
 using fastsel::Matrix;
 using fastsel::Work;
 
+using Bytes = py::array_t<int8_t, py::array::c_style>;
 using Doubles = py::array_t<double, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 using Indices = py::array_t<int64_t, py::array::c_style>;
@@ -92,13 +93,17 @@ void knn(const py::array& queries, const py::object& query_norms, const py::arra
   active->knn(q, p, first_query, count, k, exclude_self, sq_dist_out, index_out, threads);
 }
 
-// Keeps the frame's arrays checked in one place.
-Frame frame(const Matrix& points, const Doubles& shift, double scale, const Floats& sq_norms,
-            const Floats& margins) {
-  require(shift.ndim() == 1 && shift.shape(0) == points.dim, "shift must be float64 [d]");
-  require(sq_norms.ndim() == 1 && sq_norms.shape(0) == points.n, "sq_norms must be float32 [n]");
-  require(margins.ndim() == 1 && margins.shape(0) == points.n, "margins must be float32 [n]");
-  return {shift.data(), scale, sq_norms.data(), margins.data()};
+// Keeps the arrays of the codes checked in one place.
+Codes codes(int64_t n, int64_t dim, const Bytes& values, const Floats& scales,
+            const Floats& sq_norms, const Floats& errors, double scale) {
+  require(values.ndim() == 2 && values.shape(0) == n && values.shape(1) % 4 == 0 &&
+              values.shape(1) >= dim && values.shape(1) < dim + 4,
+          "codes must be int8 [n, d rounded up to a multiple of 4]");
+  for (const Floats* per_row : {&scales, &sq_norms, &errors}) {
+    require(per_row->ndim() == 1 && per_row->shape(0) == n,
+            "scales, sq_norms and errors must be float32 [n]");
+  }
+  return {values.data(), scales.data(), sq_norms.data(), errors.data(), values.shape(1), scale};
 }
 
 void require_rows(const Indices& rows, int64_t n, const char* what) {
@@ -107,37 +112,52 @@ void require_rows(const Indices& rows, int64_t n, const char* what) {
   for (int64_t i = 0; i < rows.shape(0); ++i) require(0 <= values[i] && values[i] < n, what);
 }
 
-py::tuple refresh(const py::array& points, const py::object& norms, const Doubles& shift,
-                  double scale, const Floats& sq_norms, const Floats& margins, const Indices& rows,
-                  Doubles keys, Indices seen, const Indices& centres, const Floats& tiles,
+py::tuple as_tuple(const Work& work) { return py::make_tuple(work.filtered, work.canonical); }
+
+void encode(const py::array& points, const py::object& norms, const Doubles& shift, double scale,
+            int64_t limit, Bytes values, Floats scales, Floats sq_norms, Floats errors,
+            int threads) {
+  const Matrix p = matrix(points, norms);
+  require(shift.ndim() == 1 && shift.shape(0) == p.dim, "shift must be float64 [d]");
+  require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / p.dim,
+          "limit is out of range");
+  codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
+  int8_t* values_out = values.mutable_data();
+  float* scales_out = scales.mutable_data();
+  float* sq_norms_out = sq_norms.mutable_data();
+  float* errors_out = errors.mutable_data();
+  py::gil_scoped_release release;
+  active->encode(p, shift.data(), scale, limit, values.shape(1), values_out, scales_out,
+                 sq_norms_out, errors_out, threads);
+}
+
+py::tuple refresh(const py::array& points, const py::object& norms, const Bytes& values,
+                  const Floats& scales, const Floats& sq_norms, const Floats& errors, double scale,
+                  const Indices& rows, Doubles keys, Indices seen, const Indices& centres,
                   double rival_key, int64_t rival_row, int threads) {
   const Matrix p = matrix(points, norms);
-  const Frame f = frame(p, shift, scale, sq_norms, margins);
+  const Codes c = codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
   require_rows(rows, p.n, "rows must be int64 [r] in [0, n)");
   require_rows(centres, p.n, "centres must be int64 [c] in [0, n)");
   require(keys.ndim() == 1 && keys.shape(0) == p.n, "keys must be float64 [n]");
   require(seen.ndim() == 1 && seen.shape(0) == p.n, "seen must be int64 [n]");
-  require(
-      tiles.ndim() == 3 && tiles.shape(1) == active->centre_block(p.dim) && tiles.shape(2) == p.dim,
-      "tiles must be float32 [blocks, centre_block, d]");
   double* keys_out = keys.mutable_data();
   int64_t* seen_out = seen.mutable_data();
   Work work;
   {
     py::gil_scoped_release release;
-    work = active->refresh(p, f, rows.data(), rows.shape(0), keys_out, seen_out, centres.data(),
-                           centres.shape(0), tiles.data(), tiles.shape(0), {rival_key, rival_row},
-                           threads);
+    work = active->refresh(p, c, rows.data(), rows.shape(0), keys_out, seen_out, centres.data(),
+                           centres.shape(0), {rival_key, rival_row}, threads);
   }
-  return py::make_tuple(work.filtered, work.canonical);
+  return as_tuple(work);
 }
 
-py::tuple pick(const py::array& points, const py::object& norms, const Doubles& shift, double scale,
-               const Floats& sq_norms, const Floats& margins, const Indices& rows, Doubles keys,
-               double rival_key, int64_t rival_row, double min_distance, Indices picks,
-               Doubles sq_radii, int threads) {
+py::tuple pick(const py::array& points, const py::object& norms, const Bytes& values,
+               const Floats& scales, const Floats& sq_norms, const Floats& errors, double scale,
+               const Indices& rows, Doubles keys, double rival_key, int64_t rival_row,
+               double min_distance, Indices picks, Doubles sq_radii, int threads) {
   const Matrix p = matrix(points, norms);
-  const Frame f = frame(p, shift, scale, sq_norms, margins);
+  const Codes c = codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
   require_rows(rows, p.n, "rows must be int64 [r] in [0, n)");
   require(rows.shape(0) > 0, "rows must not be empty");
   require(keys.ndim() == 1 && keys.shape(0) == p.n, "keys must be float64 [n]");
@@ -151,40 +171,24 @@ py::tuple pick(const py::array& points, const py::object& norms, const Doubles& 
   int64_t count;
   {
     py::gil_scoped_release release;
-    count = active->pick(p, f, rows.data(), rows.shape(0), keys_out, {rival_key, rival_row},
+    count = active->pick(p, c, rows.data(), rows.shape(0), keys_out, {rival_key, rival_row},
                          min_distance, picks.shape(0), picks_out, sq_radii_out, &work, threads);
   }
   return py::make_tuple(count, work.filtered, work.canonical);
 }
 
-Floats filter_matrix(const py::array& points, const py::object& norms, const Doubles& shift,
-                     double scale, const Floats& sq_norms, const Floats& margins,
-                     const Indices& rows, int threads) {
+Floats filter_matrix(const py::array& points, const py::object& norms, const Bytes& values,
+                     const Floats& scales, const Floats& sq_norms, const Floats& errors,
+                     double scale, const Indices& rows, int threads) {
   const Matrix p = matrix(points, norms);
-  const Frame f = frame(p, shift, scale, sq_norms, margins);
+  const Codes c = codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
   require_rows(rows, p.n, "rows must be int64 [r] in [0, n)");
   const int64_t stride = active->matrix_stride(rows.shape(0));
   Floats out({rows.shape(0), static_cast<py::ssize_t>(stride)});
   float* data = out.mutable_data();
   py::gil_scoped_release release;
-  active->filter_matrix(p, f, rows.data(), rows.shape(0), stride, data, threads);
+  active->filter_matrix(c, rows.data(), rows.shape(0), stride, data, threads);
   return out;
-}
-
-void pack_centres(const py::array& points, const py::object& norms, const Doubles& shift,
-                  double scale, const Floats& sq_norms, const Floats& margins,
-                  const Indices& centres, int64_t first_block, Floats tiles, int threads) {
-  const Matrix p = matrix(points, norms);
-  const Frame f = frame(p, shift, scale, sq_norms, margins);
-  const int64_t block = active->centre_block(p.dim);
-  require_rows(centres, p.n, "centres must be int64 [c] in [0, n)");
-  require(tiles.ndim() == 3 && tiles.shape(1) == block && tiles.shape(2) == p.dim,
-          "tiles must be float32 [blocks, centre_block, d]");
-  const int64_t last_block = first_block + tiles.shape(0);
-  require(0 <= first_block && last_block * block <= centres.shape(0), "blocks are out of range");
-  float* out = tiles.mutable_data();
-  py::gil_scoped_release release;
-  active->pack_centres(p, f, centres.data(), first_block, last_block, out, threads);
 }
 
 py::list levels() {
@@ -226,27 +230,25 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("knn", &knn, py::arg("queries"), py::arg("query_norms").none(true), py::arg("points"),
         py::arg("norms").none(true), py::arg("first_query"), py::arg("exclude_self"),
         py::arg("sq_dist").noconvert(), py::arg("index").noconvert(), py::arg("threads"));
-  m.def("refresh", &refresh, py::arg("points"), py::arg("norms").none(true), py::arg("shift"),
-        py::arg("scale"), py::arg("sq_norms").noconvert(), py::arg("margins").noconvert(),
-        py::arg("rows").noconvert(), py::arg("keys").noconvert(), py::arg("seen").noconvert(),
-        py::arg("centres").noconvert(), py::arg("tiles").noconvert(), py::arg("rival_key"),
-        py::arg("rival_row"), py::arg("threads"));
-  m.def("pick", &pick, py::arg("points"), py::arg("norms").none(true), py::arg("shift"),
-        py::arg("scale"), py::arg("sq_norms").noconvert(), py::arg("margins").noconvert(),
-        py::arg("rows").noconvert(), py::arg("keys").noconvert(), py::arg("rival_key"),
-        py::arg("rival_row"), py::arg("min_distance"), py::arg("picks").noconvert(),
-        py::arg("sq_radii").noconvert(), py::arg("threads"));
-  m.def("filter_matrix", &filter_matrix, py::arg("points"), py::arg("norms").none(true),
-        py::arg("shift"), py::arg("scale"), py::arg("sq_norms").noconvert(),
-        py::arg("margins").noconvert(), py::arg("rows").noconvert(), py::arg("threads"),
-        "What the filter sees, for tests: columns beyond the rows are +inf.");
-  m.def("pack_centres", &pack_centres, py::arg("points"), py::arg("norms").none(true),
-        py::arg("shift"), py::arg("scale"), py::arg("sq_norms").noconvert(),
-        py::arg("margins").noconvert(), py::arg("centres").noconvert(), py::arg("first_block"),
-        py::arg("tiles").noconvert(), py::arg("threads"));
-  m.def(
-      "centre_block", [](int64_t dim) { return active->centre_block(dim); }, py::arg("dim"),
-      "How many centres make a block.");
+  m.def("encode", &encode, py::arg("points"), py::arg("norms").none(true), py::arg("shift"),
+        py::arg("scale"), py::arg("limit"), py::arg("values").noconvert(),
+        py::arg("scales").noconvert(), py::arg("sq_norms").noconvert(),
+        py::arg("errors").noconvert(), py::arg("threads"));
+#define FASTSEL_CODED_POINTS                                                     \
+  py::arg("points"), py::arg("norms").none(true), py::arg("values").noconvert(), \
+      py::arg("scales").noconvert(), py::arg("sq_norms").noconvert(),            \
+      py::arg("errors").noconvert(), py::arg("scale")
+  m.def("refresh", &refresh, FASTSEL_CODED_POINTS, py::arg("rows").noconvert(),
+        py::arg("keys").noconvert(), py::arg("seen").noconvert(), py::arg("centres").noconvert(),
+        py::arg("rival_key"), py::arg("rival_row"), py::arg("threads"));
+  m.def("pick", &pick, FASTSEL_CODED_POINTS, py::arg("rows").noconvert(),
+        py::arg("keys").noconvert(), py::arg("rival_key"), py::arg("rival_row"),
+        py::arg("min_distance"), py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(),
+        py::arg("threads"));
+  m.def("filter_matrix", &filter_matrix, FASTSEL_CODED_POINTS, py::arg("rows").noconvert(),
+        py::arg("threads"),
+        "What the filter sees, for tests and benchmarks: columns beyond the rows are +inf.");
+#undef FASTSEL_CODED_POINTS
   m.def("levels", &levels, "Instruction sets that this processor can run, best first.");
   m.def("level", [] { return active->level; }, "The instruction set in use.");
   m.def("use_level", &use_level, py::arg("level"), "Switch the instruction set, for tests.");

@@ -1,4 +1,7 @@
-"""The frame of the float32 filter; csrc/cpu/filter.h states its bound and the proof."""
+"""Int8 codes of points, from which the native filter tells which pairs can matter.
+
+csrc/cpu/filter.h states what the filter concludes from them, and the proof.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,30 @@ import numpy.typing as npt
 
 from fastsel.points import Points
 
-UNIT_ROUNDOFF = 2.0**-24  # of float32
 SAMPLE_ROWS = 4096
+LARGEST_CODE = 127
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A shift and a scale that bring rows near the origin, to norms of at most 1.
+class Codes:
+    """Rows, shifted and scaled to norms of at most 1, rounded to multiples of a scale of their own.
 
-    shift: float64 [D]. scale: a power of two. sq_norms, margins: float32 [N], of every row's image.
+    values: int8 [N, D rounded up to a multiple of 4]. scales, float32 [N]: of each row's values.
+    sq_norms, float32 [N]: of the decoded rows, rounded down. errors, float32 [N]: how far they are
+    from the rows, at most. scale: of all rows, a power of two.
     """
 
-    shift: npt.NDArray[np.float64]
-    scale: float
+    values: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
     sq_norms: npt.NDArray[np.float32]
-    margins: npt.NDArray[np.float32]
+    errors: npt.NDArray[np.float32]
+    scale: float
 
 
-def frame(backend: ModuleType, points: Points) -> Frame:
-    """The frame of some points: their sampled mean goes to the origin.
+def frame(backend: ModuleType, points: Points) -> tuple[npt.NDArray[np.float64], float]:
+    """A shift, float64 [D], and a scale, a power of two, that bring points into the unit ball.
 
-    Distances do not depend on the shift, but the error of the filter grows with the norms.
+    Distances do not depend on the shift, but the error of a code grows with the norm of its row.
     """
     step = -(-points.n // SAMPLE_ROWS)
     shift = points.rows(slice(None, None, step)).mean(axis=0)
@@ -40,20 +46,9 @@ def frame(backend: ModuleType, points: Points) -> Frame:
     largest = math.sqrt(sq_norms.max())
     # Powers of two beyond this would leave float64 when squared, and gain nothing.
     exponent = max(-500, math.frexp(largest)[1]) if largest > 0 else 0
-    scale = math.ldexp(1.0, -exponent)
-    sq_norms *= scale
-    sq_norms *= scale
-    return Frame(shift, scale, sq_norms.astype(np.float32), margins(sq_norms, points.dim))
+    return shift, math.ldexp(1.0, -exponent)
 
 
-def margins(sq_norms: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float32]:
-    """What a row adds to the error of the filter's squared distances, rounded up; float32 [N]."""
-    growth = (dim + 16) * UNIT_ROUNDOFF
-    if growth >= 0.5:
-        raise ValueError(
-            f"features may have up to {int(0.5 / UNIT_ROUNDOFF) - 17} columns, got {dim}"
-        )
-    floor = (4 * dim + 16) * 2.0**-124
-    nearest = (growth / (1 - growth) * sq_norms + floor).astype(np.float32)
-    above: npt.NDArray[np.float32] = np.nextafter(nearest, np.float32(np.inf))
-    return above
+def largest_code(dim: int) -> int:
+    """The largest code for rows of `dim` columns: inner products of codes must fit into int32."""
+    return min(LARGEST_CODE, math.isqrt((2**31 - 1) // dim))

@@ -22,11 +22,12 @@ from fastsel.progress import Progress
 SELECTED = -1.0
 NO_RIVAL = (-np.inf, -1)  # beaten by every point that is not selected
 
-# Candidates looked at in a round. Fewer make more rounds; more are compared in vain, the more so in
-# the beginning, where each pick still moves most keys.
-MIN_ACTIVE = 32
-MAX_REFRESHED = 4096
-MAX_ACTIVE = 1024
+# Candidates looked at in a round: twice as many as there are picks, within these limits. Fewer make
+# more rounds; more are compared in vain, the more so in the beginning, where each pick still moves
+# most keys.
+MIN_REFRESHED = 32
+MAX_REFRESHED = 8192
+MAX_ACTIVE = 2048
 
 PREFIX_BLOCK = 256
 
@@ -38,7 +39,7 @@ class Record:
     rounds: int = 0
     refreshed: int = 0  # rows brought up to date, over all rounds
     active: int = 0  # rows compared with each other, over all rounds
-    refresh_pairs: int = 0  # pairs that the float32 filter looked at in refreshes
+    refresh_pairs: int = 0  # pairs that the filter looked at in refreshes
     pick_pairs: int = 0  # the same among active rows
     canonical_pairs: int = 0
     leaders_seconds: float = 0.0
@@ -101,7 +102,7 @@ class Greedy:
     def _round(self, min_distance: float) -> None:
         record, clock = self.record, time.perf_counter
         begin = clock()
-        size = min(MAX_REFRESHED, max(MIN_ACTIVE, self.count // 2))
+        size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * self.count))
         rows, rival = leaders(self.keys, size)
         leaders_at = clock()
         filtered, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)

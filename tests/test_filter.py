@@ -1,6 +1,8 @@
-"""The float32 filter's bound holds, and a bound that is too tight is caught."""
+"""The int8 filter never passes over a pair that matters, and one that does is caught."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import oracle
@@ -14,33 +16,46 @@ from hypothesis.extra import numpy as hnp
 import fastsel
 from fastsel import canonical, filter, schedule
 from fastsel.backends import cpu
-from fastsel.points import as_points
+from fastsel.points import Points, as_points
 
 pytestmark = pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
 
 
-def assert_margins_hold(x):
-    points = as_points("x", x)
-    frame = filter.frame(cpu, points)
-    assert np.isfinite(frame.sq_norms).all()
-    n = points.n
+def decoded(codes, dim):
+    return codes.values[:, :dim].astype(np.float64) * codes.scales[:, None].astype(np.float64)
+
+
+def filtered(points, codes):
+    """The filter's squared distances of all pairs, float32 [centre, point]."""
     seen = cpu._core().filter_matrix(
-        points.data,
-        None,
-        frame.shift,
-        frame.scale,
-        frame.sq_norms,
-        frame.margins,
-        np.arange(n),
-        1,
+        *(points.data, points.norms, codes.values, codes.scales, codes.sq_norms),
+        *(codes.errors, codes.scale, np.arange(points.n), 1),
     )
-    assert (seen[:, n:] == np.inf).all()
+    assert (seen[:, points.n :] == np.inf).all()
+    return seen[:, : points.n]
+
+
+def assert_bounds_hold(x):
+    """What the filter says of a pair, its canonical distance bears out."""
+    points = as_points("x", x)
+    codes = cpu.encode(points)
     rows = points.rows(slice(None))
-    exact = canonical.sq_dists(rows[:, None], rows[None]) * frame.scale * frame.scale
-    margins = frame.margins.astype(np.float64)
-    error = np.abs(seen[:, :n] + margins[:, None] - exact)
-    # The one rounding of `seen` when the margin was taken off is part of what is bounded.
-    assert (error <= margins[:, None] + margins[None, :]).all()
+    shift, scale = filter.frame(cpu, points)
+    assert scale == codes.scale
+    images = (rows - shift) * scale
+    errors = codes.errors.astype(np.float64)
+    assert (np.linalg.norm(images - decoded(codes, points.dim), axis=1) <= errors).all()
+    assert (np.linalg.norm(images, axis=1) <= 1.0 + 1e-12).all()
+
+    sq_dists = filtered(points, codes).astype(np.float64)
+    exact = np.sqrt(canonical.sq_dists(rows[:, None], rows[None])) * scale
+    reach = exact + errors[None, :] + errors[:, None]
+    assert (sq_dists <= np.square(reach * (1 + 2.0**-22) + 2.0**-50)).all()
+    # And it is not so low as to be of no use: off by rounding and the two errors at most.
+    norms = codes.sq_norms.astype(np.float64)
+    slack = 2.0**-18 * (norms[:, None] + norms[None, :]) + 1e-30
+    lowest = np.maximum(exact - errors[None, :] - errors[:, None], 0.0)
+    assert (sq_dists >= np.square(lowest) * (1 - 2.0**-18) - slack).all()
 
 
 @pytest.fixture(params=[] if cpu.unusable_because() else cpu._core().levels())
@@ -53,8 +68,8 @@ def level(request):
 
 
 @pytest.mark.parametrize("case", case_params(max_n=200))
-def test_margins_hold_on_every_case(case, level):
-    assert_margins_hold(CASES[case])
+def test_bounds_hold_on_every_case(case, level):
+    assert_bounds_hold(CASES[case])
 
 
 @settings(max_examples=200, deadline=None)
@@ -65,26 +80,55 @@ def test_margins_hold_on_every_case(case, level):
         elements=st.floats(-(2.0**100), 2.0**100, width=32),
     )
 )
-def test_margins_hold_on_adversarial_rows(x):
-    assert_margins_hold(x)
+def test_bounds_hold_on_adversarial_rows(x):
+    assert_bounds_hold(x)
 
 
 @pytest.mark.parametrize("scale", [1e-140, 1e-30, 1e30, 1e140])
 def test_extreme_scales_stay_exact(scale, level):
     x = CASES["normal-65x8"] * scale
-    assert_margins_hold(x)
+    assert_bounds_hold(x)
     picks, radii = fastsel.greedy_select(x, 40, return_distances=True, backend="cpu")
     expected_picks, expected_radii = oracle.greedy(x, 40)
     np.testing.assert_array_equal(picks, expected_picks)
     np.testing.assert_array_equal(radii, expected_radii)
 
 
-def test_a_margin_too_tight_is_caught(monkeypatch):
+@pytest.mark.parametrize("dim", [1, 3, 4, 63, 65, 200])
+def test_inner_products_are_exact_on_every_level(level, dim):
+    x = np.random.default_rng(dim).normal(size=(100, dim)).astype(np.float32)
+    points = Points(x)
+    codes = cpu.encode(points)
+    values = codes.values.astype(np.int64)
+    assert (values[:, dim:] == 0).all()
+    assert abs(values).max() == filter.LARGEST_CODE
+    scales, norms = codes.scales.astype(np.float64), codes.sq_norms.astype(np.float64)
+    expected = norms[:, None] + norms - 2 * (values @ values.T) * scales[:, None] * scales
+    np.testing.assert_allclose(filtered(points, codes), expected, rtol=0, atol=1e-6)
+
+
+def test_codes_are_small_enough_for_int32_sums():
+    for dim in (1, 133_144, 200_000, 2**31 - 1):
+        code = filter.largest_code(dim)
+        assert 1 <= code <= filter.LARGEST_CODE
+        assert code**2 * dim < 2**31
+    x = np.ones((3, 200_000), np.float32)
+    x[1] = -1.0
+    x[2, ::2] = -1.0
+    assert_bounds_hold(x)
+
+
+def test_an_error_stated_too_small_is_caught(monkeypatch):
     x = np.random.default_rng(0).normal(size=(2000, 24)).astype(np.float32)
     picks, radii = fastsel.greedy_select(x, 1000, return_distances=True, backend="cpu")
     certify_greedy(x, picks, radii)
-    proved = filter.margins
-    monkeypatch.setattr(filter, "margins", lambda *args: proved(*args) - np.float32(0.01))
+    encode = cpu.encode
+
+    def overconfident(points):
+        codes = encode(points)
+        return dataclasses.replace(codes, errors=codes.errors - np.float32(0.01))
+
+    monkeypatch.setattr(cpu, "encode", overconfident)
     picks, radii = fastsel.greedy_select(x, 1000, return_distances=True, backend="cpu")
     with pytest.raises(AssertionError):
         certify_greedy(x, picks, radii)
@@ -97,7 +141,7 @@ def test_sizes_of_a_round_do_not_change_results(monkeypatch, case, refreshed, ac
     x = CASES[case]
     m = min(len(x), 150)
     expected = oracle.greedy(x, m)
-    monkeypatch.setattr(schedule, "MIN_ACTIVE", refreshed)
+    monkeypatch.setattr(schedule, "MIN_REFRESHED", refreshed)
     monkeypatch.setattr(schedule, "MAX_REFRESHED", refreshed)
     monkeypatch.setattr(schedule, "MAX_ACTIVE", active)
     picks, radii = fastsel.greedy_select(x, m, return_distances=True, backend=backend)
@@ -105,10 +149,8 @@ def test_sizes_of_a_round_do_not_change_results(monkeypatch, case, refreshed, ac
     np.testing.assert_array_equal(radii, expected[1])
 
 
-@pytest.mark.parametrize("tile_bytes", [0, 1 << 30])
-def test_packed_centres_do_not_change_results(monkeypatch, tile_bytes):
+def test_cutting_long_calls_does_not_change_results(monkeypatch):
     x = np.random.default_rng(3).normal(size=(3000, 33)).astype(np.float32)
-    monkeypatch.setattr(cpu, "TILE_BYTES", tile_bytes)
     monkeypatch.setattr(cpu, "CALL_WORK", 1 << 20)
     picks, radii = fastsel.greedy_select(x, 1500, return_distances=True, backend="cpu")
     certify_greedy(x, picks, radii)

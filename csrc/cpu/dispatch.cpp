@@ -12,13 +12,14 @@ struct Usable {
   void add(const Kernels& k) { kernels[count++] = k; }
 
   Usable() {
-#define FASTSEL_ADD(level)                                                                       \
-  add({#level, level::min_update, level::knn, level::refresh, level::pick, level::filter_matrix, \
-       level::matrix_stride, level::centre_block, level::pack_centres})
+#define FASTSEL_ADD(level)                                                                \
+  add({#level, level::min_update, level::knn, level::encode, level::refresh, level::pick, \
+       level::filter_matrix, level::matrix_stride})
 #ifdef FASTSEL_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
       FASTSEL_ADD(avx512);
     }
 #endif

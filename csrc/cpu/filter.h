@@ -1,22 +1,21 @@
-// The float32 filter: which pairs can matter, decided from inner products in float32.
+// The filter: which pairs can matter, decided from inner products of int8 codes.
 //
-// A row x has the image x' = float32((x - shift) * scale), with scale a power of two that takes the
-// largest norm of (x - shift) * scale to at most 1. For rows x and c with squared image norms n_x
-// and n_c, the filter's squared distance is n_x + n_c - 2 x'.c', and it differs from the canonical
-// squared distance, times scale^2, by at most margin_x + margin_c, where
+// A row x has the image x' = (x - shift) * scale, with scale a power of two that takes the largest
+// norm of an image to at most 1, and a code: integers q with s q near x', s a float32 of its own.
+// encode.cpp makes them, with an error e >= |x' - s q|. The triangle inequality does the rest: with
+// r the distance under which a pair (x, c) matters, times scale, the pair can be passed over unless
 //
-//   margin_x = (dim + 16) u / (1 - (dim + 16) u) * n_x + floor,    u = 2^-24.
+//   |s_x q_x - s_c q_c| < r + e_x + e_c.                                                (1)
 //
-// Why: subtraction in float64 is correctly rounded, so an image has relative error u (1 + 2^-29) in
-// each component. Then, with 2ab <= a^2 + b^2 throughout and terms of second order left to the
-// slack of the constant 16:
-//   - a dot product of dim terms errs by gamma_dim |x'| |c'|, doubled: gamma_dim (n_x + n_c);
-//   - images move a distance by u (|x| + |c|), its square by at most 4 u (n_x + n_c);
-//   - rounding n_x and n_c, and the sums of the three terms: at most 6 u (n_x + n_c);
-//   - the canonical distance itself errs by (dim / 8 + 8) 2^-53 of at most 2 (n_x + n_c).
-// floor covers products and components below float32's normal range, flushed to zero or not.
-// fastsel/filter.py computes norms and margins, and tests/test_filter.py holds the bound against
-// adversarial rows.
+// What float32 adds, with u = 2^-24 and n the squared norm of a decoded row:
+//   - q_x.q_c is exact in int32, as encode.cpp limits the codes: |q|^2 < 2^31;
+//   - its product with 2 s_x s_c errs by at most 3 u (n_x + n_c), as 2 |s_x q_x| |s_c q_c| <= n_x +
+//     n_c, and the two sums by at most 3 u (n_x + n_c). Norms are stored lowered by 2^-20 = 16 u of
+//     themselves, so that the left side of (1), squared, is never computed too large;
+//   - r + e_x is stored as `reach`, raised by 2^-20 of itself: a canonical squared distance errs by
+//     (dim / 8 + 10) 2^-53 of itself, and squaring reach + e_c by 3 u;
+//   - underflow loses less than 2^-120 of a square, and reach is at least 2^-50.
+// tests/test_filter.py holds all of this against adversarial rows.
 #pragma once
 
 #include <cmath>
@@ -26,43 +25,109 @@
 
 namespace fastsel::FASTSEL_LEVEL {
 
-// Writes the images of the rows rows[0 .. count) as columns of [dim, width], zeros beyond count.
-template <class R>
-inline void pack(const R& rows, const Frame& frame, const int64_t* index, int64_t count,
-                 int64_t dim, int64_t width, float* out) {
-  for (int64_t i = 0; i < width; ++i) {
-    if (i >= count) {
-      for (int64_t k = 0; k < dim; ++k) out[k * width + i] = 0.0f;
-      continue;
-    }
-    const auto row = rows[index[i]];
-    for (int64_t k = 0; k < dim; k += kLanes) {
-      const int64_t n = k + kLanes <= dim ? kLanes : dim - k;
-      const Lanes x = n == kLanes ? row.lanes(k) : row.tail(k, dim);
-      for (int64_t j = 0; j < n; ++j) {
-        out[(k + j) * width + i] = static_cast<float>((x[j] - frame.shift[k + j]) * frame.scale);
-      }
-    }
-  }
-}
+// Lanes without a point have this reach: no comparison with it is true.
+constexpr float kNobody = NAN;
 
 inline float round_up(double value) {
   const float nearest = static_cast<float>(value);
   return static_cast<double>(nearest) < value ? __builtin_nextafterf(nearest, INFINITY) : nearest;
 }
 
-// A pair can lower a point's key only if its filtered distance, less the centre's margin, is under
-// this.
-inline float filter_bound(double key, float margin, double scale) {
-  return round_up(key * scale * scale + static_cast<double>(margin));
+// The reach of a point of error `error` whose squared distance may still fall under `key`.
+inline float reach(double key, float error, double scale) {
+  const double radius = __builtin_sqrt(key) * scale + static_cast<double>(error);
+  return round_up(radius * (1.0 + 0x1p-20) + 0x1p-50);
 }
 
-// Filtered squared distances of a tile, less the centres' margins: one vector of points against
-// centre r. sq_norms and centre_terms (squared norm less margin) are those of the points and
-// centres.
-inline Vec filtered(Vec product, Vec sq_norms, float centre_term) {
-  return multiply_add(product, broadcast(-2.0f), sq_norms + broadcast(centre_term));
+// At least the reach of a point after a pair with this filtered squared distance is evaluated.
+inline float promised_reach(float filtered, float sq_norms, float error, float centre_error) {
+  // sq_norms is the sum of both; the filtered distance may be too small by 32 u of it.
+  const double sq_dist = static_cast<double>(filtered) + 0x1p-18 * static_cast<double>(sq_norms);
+  const double radius = __builtin_sqrt(sq_dist > 0.0 ? sq_dist : 0.0) + centre_error + 2.0 * error;
+  return round_up(radius * (1.0 + 0x1p-18) + 0x1p-48);
 }
+
+// Squared distances of decoded rows, never too large: one vector of points against a centre.
+inline Vec filtered(Ints product, Vec scales, Vec sq_norms, float centre_scale,
+                    float centre_sq_norm) {
+  return (sq_norms + broadcast(centre_sq_norm)) -
+         __builtin_convertvector(product, Vec) * scales * broadcast(2.0f * centre_scale);
+}
+
+inline Vec squared(Vec x) { return x * x; }
+
+// Packs the codes of rows index[0 .. count) as points, [steps, width], zeros beyond count.
+inline void pack_points(const Codes& codes, const int64_t* index, int64_t count, int64_t width,
+                        int32_t* out) {
+  const int64_t steps = codes.depth / kStep;
+  for (int64_t i = 0; i < width; ++i) {
+    const int8_t* row = codes.values + (i < count ? index[i] * codes.depth : 0);
+    for (int64_t k = 0; k < steps; ++k)
+      out[k * width + i] = i < count ? point_word(row + k * kStep) : 0;
+  }
+}
+
+// Brings a row of codes to the cache: centres lie anywhere in the pool, where no hardware
+// prefetcher looks.
+inline void prefetch(const Codes& codes, int64_t row) {
+  const int8_t* code = codes.values + row * codes.depth;
+  for (int64_t k = 0; k < codes.depth; k += 64) __builtin_prefetch(code + k);
+}
+
+// A block of centres as a tile takes them, whole tiles long: slots beyond the centres are
+// infinitely far from every point.
+class CentreBlock {
+ public:
+  CentreBlock(int64_t capacity, int64_t depth)
+      : steps_(depth / kStep),
+        capacity_(whole_tiles(capacity)),
+        words_(capacity_ * steps_),
+        sums_(capacity_),
+        floats_(3 * capacity_) {}
+
+  static int64_t whole_tiles(int64_t count) {
+    return (count + kTileRows - 1) / kTileRows * kTileRows;
+  }
+
+  void load(const Codes& codes, const int64_t* index, int64_t count) {
+    const int64_t size = whole_tiles(count);
+    for (int64_t i = 0; i < size; ++i) {
+      int32_t* words = words_.get() + i * steps_;
+      if (i >= count) {
+        std::memset(words, 0, static_cast<size_t>(steps_) * sizeof(int32_t));
+        sums_.get()[i] = 0;
+        scales()[i] = errors()[i] = 0.0f;
+        sq_norms()[i] = INFINITY;
+        continue;
+      }
+      if (i + kAhead < count) prefetch(codes, index[i + kAhead]);
+      const int64_t row = index[i];
+      const int8_t* code = codes.values + row * codes.depth;
+      for (int64_t k = 0; k < steps_; ++k) words[k] = centre_word(code + k * kStep);
+      sums_.get()[i] = first_sum(code, codes.depth);
+      scales()[i] = codes.scales[row];
+      sq_norms()[i] = codes.sq_norms[row];
+      errors()[i] = codes.errors[row];
+    }
+  }
+
+  Tile against(const int32_t* points, int64_t first) const {
+    return product(points, words_.get() + first * steps_, sums_.get() + first, steps_);
+  }
+
+  float* scales() const { return floats_.get(); }
+  float* sq_norms() const { return floats_.get() + capacity_; }
+  float* errors() const { return floats_.get() + 2 * capacity_; }
+
+ private:
+  static constexpr int64_t kAhead = 8;
+
+  const int64_t steps_;
+  const int64_t capacity_;
+  Buffer<int32_t> words_;
+  Buffer<int32_t> sums_;
+  Buffer<float> floats_;
+};
 
 // Canonical squared distance of two rows of the same matrix.
 template <class R>

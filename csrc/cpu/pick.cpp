@@ -24,44 +24,33 @@ int64_t argmax(const double* keys, int64_t n) {
   return i;
 }
 
-template <class R>
-void fill_matrix(const R& rows, const Frame& frame, const int64_t* index, int64_t n, int64_t dim,
-                 int64_t stride, float* out, int threads) {
+void fill_matrix(const Codes& codes, const int64_t* index, int64_t n, int64_t stride, float* out,
+                 int threads) {
   const int64_t n_panels = stride / kTileCols;
-  const int64_t n_strips = (n + kTileRows - 1) / kTileRows;
-  const Buffer<float> panels(n_panels * kTileCols * dim);
-  const Buffer<float> strips(n_strips * kTileRows * dim);
-  const Buffer<float> sq_norms(stride);
-  for (int64_t i = 0; i < stride; ++i) {
-    sq_norms.get()[i] = i < n ? frame.sq_norms[index[i]] : INFINITY;
-  }
+  CentreBlock centres(n, codes.depth);
+  centres.load(codes, index, n);
 #pragma omp parallel num_threads(threads)
   {
-#pragma omp for schedule(static)
-    for (int64_t p = 0; p < n_panels; ++p) {
-      const int64_t begin = p * kTileCols;
-      pack(rows, frame, index + begin, n - begin < kTileCols ? n - begin : kTileCols, dim,
-           kTileCols, panels.get() + begin * dim);
-    }
-#pragma omp for schedule(static)
-    for (int64_t s = 0; s < n_strips; ++s) {
-      const int64_t begin = s * kTileRows;
-      pack(rows, frame, index + begin, n - begin < kTileRows ? n - begin : kTileRows, dim,
-           kTileRows, strips.get() + begin * dim);
-    }
+    const Buffer<int32_t> panel(codes.depth / kStep * kTileCols);
 #pragma omp for schedule(dynamic)
     for (int64_t p = 0; p < n_panels; ++p) {
-      for (int64_t s = 0; s < n_strips; ++s) {
-        const Tile tile =
-            product(panels.get() + p * kTileCols * dim, strips.get() + s * kTileRows * dim, dim);
-        for (int64_t r = 0; r < kTileRows; ++r) {
-          const int64_t centre = s * kTileRows + r;
-          if (centre >= n) break;
-          const float term = frame.sq_norms[index[centre]] - frame.margins[index[centre]];
+      const int64_t begin = p * kTileCols;
+      const int64_t width = n - begin < kTileCols ? n - begin : kTileCols;
+      pack_points(codes, index + begin, width, kTileCols, panel.get());
+      alignas(64) float scales[kTileCols];
+      alignas(64) float sq_norms[kTileCols];
+      for (int64_t i = 0; i < kTileCols; ++i) {
+        scales[i] = i < width ? codes.scales[index[begin + i]] : 0.0f;
+        sq_norms[i] = i < width ? codes.sq_norms[index[begin + i]] : INFINITY;
+      }
+      for (int64_t first = 0; first < n; first += kTileRows) {
+        const Tile tile = centres.against(panel.get(), first);
+        for (int64_t r = 0; r < kTileRows && first + r < n; ++r) {
+          float* row = out + (first + r) * stride + begin;
           for (int64_t v = 0; v < kTileVecs; ++v) {
-            const int64_t column = p * kTileCols + v * kVec;
-            store(out + centre * stride + column,
-                  filtered(tile.sums[r][v], load(sq_norms.get() + column), term));
+            store(row + v * kVec,
+                  filtered(tile.sums[r][v], load(scales + v * kVec), load(sq_norms + v * kVec),
+                           centres.scales()[first + r], centres.sq_norms()[first + r]));
           }
         }
       }
@@ -73,31 +62,29 @@ void fill_matrix(const R& rows, const Frame& frame, const int64_t* index, int64_
 
 int64_t matrix_stride(int64_t n_rows) { return (n_rows + kTileCols - 1) / kTileCols * kTileCols; }
 
-void filter_matrix(const Matrix& points, const Frame& frame, const int64_t* rows, int64_t n_rows,
-                   int64_t stride, float* out, int threads) {
-  with_rows(points, [&](const auto& typed) {
-    fill_matrix(typed, frame, rows, n_rows, points.dim, stride, out, threads);
-  });
+void filter_matrix(const Codes& codes, const int64_t* rows, int64_t n_rows, int64_t stride,
+                   float* out, int threads) {
+  fill_matrix(codes, rows, n_rows, stride, out, threads);
 }
 
-int64_t pick(const Matrix& points, const Frame& frame, const int64_t* rows, int64_t n_rows,
+int64_t pick(const Matrix& points, const Codes& codes, const int64_t* rows, int64_t n_rows,
              double* keys, Rival rival, double min_distance, int64_t max_picks, int64_t* picks,
              double* sq_radii, Work* work, int threads) {
   const int64_t dim = points.dim;
   const int64_t stride = matrix_stride(n_rows);
   const Buffer<float> matrix(n_rows * stride);
   const Buffer<double> key(n_rows);
-  const Buffer<float> bounds(stride);
+  const Buffer<float> reaches(stride);
   for (int64_t i = 0; i < stride; ++i) {
-    bounds.get()[i] = -INFINITY;
+    reaches.get()[i] = kNobody;
     if (i >= n_rows) continue;
     key.get()[i] = keys[rows[i]];
-    bounds.get()[i] = filter_bound(keys[rows[i]], frame.margins[rows[i]], frame.scale);
+    reaches.get()[i] = reach(keys[rows[i]], codes.errors[rows[i]], codes.scale);
   }
   *work = {n_rows * n_rows, 0};
   int64_t count = 0;
+  fill_matrix(codes, rows, n_rows, stride, matrix.get(), threads);
   with_rows(points, [&](const auto& typed) {
-    fill_matrix(typed, frame, rows, n_rows, dim, stride, matrix.get(), threads);
     while (count < max_picks) {
       const int64_t best = argmax(key.get(), n_rows);
       const double sq_radius = key.get()[best];
@@ -106,17 +93,19 @@ int64_t pick(const Matrix& points, const Frame& frame, const int64_t* rows, int6
       picks[count] = rows[best];
       sq_radii[count++] = sq_radius;
       key.get()[best] = -1.0;
-      bounds.get()[best] = -INFINITY;
+      reaches.get()[best] = kNobody;
       const float* row = matrix.get() + best * stride;
+      const float error = codes.errors[rows[best]];
       for (int64_t i = 0; i < stride; i += kVec) {
-        if (!any(load(row + i) < load(bounds.get() + i))) continue;
+        const Vec bounds = squared(load(reaches.get() + i) + broadcast(error));
+        if (!any(load(row + i) < bounds)) continue;
         for (int64_t j = i; j < i + kVec; ++j) {
-          if (!(row[j] < bounds.get()[j])) continue;
+          if (!(row[j] < bounds[j - i])) continue;
           const double value = pair_sq_dist(typed, rows[j], rows[best], dim);
           ++work->canonical;
           if (!(value < key.get()[j])) continue;
           key.get()[j] = value;
-          bounds.get()[j] = filter_bound(value, frame.margins[rows[j]], frame.scale);
+          reaches.get()[j] = reach(value, codes.errors[rows[j]], codes.scale);
         }
       }
     }

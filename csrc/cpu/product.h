@@ -1,14 +1,15 @@
-// A register tile of float32 inner products: kTileRows centres against kTileCols points.
+// A register tile of int8 inner products: kTileRows centres against kTileCols points.
 //
-// Points lie across vector lanes, so that what belongs to a point (its bound, its running minimum)
-// is a vector too and an epilogue needs no horizontal operation. Centres are broadcast. The tile
-// fills the register file: accumulators, kTileVecs loads and one broadcast a step, which keeps two
-// fused multiply-adds a cycle busy (latency 4, so at least 8 independent sums).
+// Points lie across vector lanes, so that what belongs to a point (its reach, its running minimum)
+// is a vector too and an epilogue needs no horizontal operation. Centres are broadcast. A step
+// multiplies kStep components of each pair and adds them up in int32: 64 products in one
+// instruction (vpdpbusd) where the processor has it, else two of them as int16 (pmaddwd). The tile
+// fills the register file: accumulators, kTileVecs loads and one broadcast a step.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -16,20 +17,24 @@
 
 namespace fastsel::FASTSEL_LEVEL {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512VNNI__)
 constexpr int64_t kVec = 16, kTileVecs = 3, kTileRows = 8;  // 24 accumulators of 32 registers
+constexpr int64_t kStep = 4;
 #elif defined(__AVX2__)
-constexpr int64_t kVec = 8, kTileVecs = 2, kTileRows = 6;  // 12 of 16
+constexpr int64_t kVec = 8, kTileVecs = 2, kTileRows = 6;  // 12 of 16, and one for the product
+constexpr int64_t kStep = 2;
 #else
-constexpr int64_t kVec = 4, kTileVecs = 2, kTileRows = 4;  // 8 of 16; the rest for products
+constexpr int64_t kVec = 4, kTileVecs = 2, kTileRows = 4;  // 8 of 16
+constexpr int64_t kStep = 2;
 #endif
 constexpr int64_t kTileCols = kVec * kTileVecs;
 
 typedef float Vec __attribute__((vector_size(kVec * sizeof(float))));
-typedef int32_t Mask __attribute__((vector_size(kVec * sizeof(int32_t))));
+typedef int32_t Ints __attribute__((vector_size(kVec * sizeof(int32_t))));
 
-inline Vec load(const float* p) {
-  Vec v;
+template <class V = Vec, class T>
+inline V load(const T* p) {
+  V v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
@@ -38,19 +43,7 @@ inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
 inline Vec broadcast(float x) { return x - Vec{}; }
 
-// a * b + c. Its results are only ever used within proved margins, so that the level without fused
-// operations may round twice.
-inline Vec multiply_add(Vec a, Vec b, Vec c) {
-#if defined(__AVX512F__)
-  return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__)
-  return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-  return a * b + c;
-#endif
-}
-
-inline bool any(Mask m) {
+inline bool any(Ints m) {
 #if defined(__AVX512F__)
   return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
 #elif defined(__AVX2__)
@@ -62,26 +55,68 @@ inline bool any(Mask m) {
 #endif
 }
 
+// kStep components of a row of codes in 32 bits, as a point or as a centre brings them to a step.
+// vpdpbusd takes the points' as unsigned bytes: theirs carry code + 128, and the sum starts at
+// -128 times the sum of the centre's codes.
+#if defined(__AVX512VNNI__)
+inline int32_t centre_word(const int8_t* code) { return load<int32_t>(code); }
+
+inline int32_t point_word(const int8_t* code) {
+  return static_cast<int32_t>(load<uint32_t>(code) ^ 0x80808080u);
+}
+
+inline int32_t first_sum(const int8_t* centre, int64_t depth) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < depth; ++k) sum += centre[k];
+  return -128 * sum;
+}
+
+inline Ints step(Ints sum, Ints points, Ints centre) {
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)points, (__m512i)centre);
+}
+#else
+inline int32_t centre_word(const int8_t* code) {
+  return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint16_t>(code[0])) |
+                              static_cast<uint32_t>(static_cast<uint16_t>(code[1])) << 16);
+}
+
+inline int32_t point_word(const int8_t* code) { return centre_word(code); }
+
+inline int32_t first_sum(const int8_t*, int64_t) { return 0; }
+
+inline Ints step(Ints sum, Ints points, Ints centre) {
+#if defined(__AVX2__)
+  return sum + (Ints)_mm256_madd_epi16((__m256i)points, (__m256i)centre);
+#elif defined(__SSE2__)
+  return sum + (Ints)_mm_madd_epi16((__m128i)points, (__m128i)centre);
+#else
+  return sum + ((points << 16) >> 16) * ((centre << 16) >> 16) + (points >> 16) * (centre >> 16);
+#endif
+}
+#endif
+
 struct Tile {
-  Vec sums[kTileRows][kTileVecs];
+  Ints sums[kTileRows][kTileVecs];
 };
 
-// Inner products of packed points [dim, kTileCols] and packed centres [dim, kTileRows].
-inline Tile product(const float* points, const float* centres, int64_t dim) {
-  Tile tile = {};
-  for (int64_t k = 0; k < dim; ++k) {
-    Vec p[kTileVecs];
-    for (int64_t v = 0; v < kTileVecs; ++v) p[v] = load(points + v * kVec);
+// Inner products of packed points, words [steps, kTileCols], and centres, words [kTileRows, steps],
+// added to first_sums [kTileRows].
+inline Tile product(const int32_t* points, const int32_t* centres, const int32_t* first_sums,
+                    int64_t steps) {
+  Tile tile;
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    for (int64_t v = 0; v < kTileVecs; ++v) tile.sums[r][v] = first_sums[r] - Ints{};
+  }
+  for (int64_t k = 0; k < steps; ++k) {
+    Ints p[kTileVecs];
+    for (int64_t v = 0; v < kTileVecs; ++v) p[v] = load<Ints>(points + v * kVec);
 #pragma GCC unroll 8
     for (int64_t r = 0; r < kTileRows; ++r) {
-      const Vec c = broadcast(centres[r]);
+      const Ints c = centres[r * steps + k] - Ints{};
 #pragma GCC unroll 4
-      for (int64_t v = 0; v < kTileVecs; ++v) {
-        tile.sums[r][v] = multiply_add(c, p[v], tile.sums[r][v]);
-      }
+      for (int64_t v = 0; v < kTileVecs; ++v) tile.sums[r][v] = step(tile.sums[r][v], p[v], c);
     }
     points += kTileCols;
-    centres += kTileRows;
   }
   return tile;
 }

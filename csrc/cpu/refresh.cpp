@@ -12,8 +12,8 @@ namespace fastsel::FASTSEL_LEVEL {
 namespace {
 
 constexpr int64_t kBlockUnit = 24;  // a multiple of every level's kTileRows
-constexpr int64_t kMaxBlock = 10 * kBlockUnit;
-constexpr int64_t kBlockBytes = 256 << 10;
+constexpr int64_t kMaxBlock = 20 * kBlockUnit;
+constexpr int64_t kBlockBytes = 64 << 10;
 constexpr int64_t kGroupBytes = 448 << 10;
 constexpr int64_t kMaxPanels = 32;
 
@@ -23,24 +23,22 @@ static_assert(kBlockUnit % kTileRows == 0, "blocks hold whole tiles");
 struct Survivor {
   int64_t lane;
   int64_t centre;
-  float value;
+  float sq_dist;
 };
 
 constexpr int64_t kSurvivors = 1024;
 constexpr int64_t kTilePairs = kTileRows * kTileCols;
 
-// The candidates of a panel; a lane without one has bound -inf, which nothing is under.
+// The candidates of a panel.
 struct Panel {
-  alignas(64) float sq_norms[kTileCols];
-  float margins[kTileCols];
-  float bounds[kTileCols];
-  int64_t rows[kTileCols];  // -1: none
+  alignas(64) float scales[kTileCols];
+  float sq_norms[kTileCols];
+  float reaches[kTileCols];  // kNobody: no candidate
+  int64_t rows[kTileCols];   // -1: no candidate
 };
 
 struct Block {
-  const float* packed;
-  float terms[kMaxBlock];
-  float margins[kMaxBlock];
+  CentreBlock packed;
   const int64_t* centres;
   int64_t count;
 };
@@ -48,12 +46,13 @@ struct Block {
 template <class R>
 class Group {
  public:
-  Group(const R& rows, const Matrix& points, const Frame& frame, double* keys, int64_t panels)
+  Group(const R& rows, int64_t dim, const Codes& codes, double* keys, int64_t panels)
       : rows_(rows),
-        dim_(points.dim),
-        frame_(frame),
+        dim_(dim),
+        codes_(codes),
         keys_(keys),
-        packed_(panels * kTileCols * points.dim),
+        steps_(codes.depth / kStep),
+        packed_(panels * kTileCols * steps_),
         panels_(panels),
         survivors_(kSurvivors + kTilePairs) {}
 
@@ -65,12 +64,12 @@ class Group {
     for (int64_t p = 0; p < n_panels(); ++p) {
       const int64_t begin = p * kTileCols;
       const int64_t width = count - begin < kTileCols ? count - begin : kTileCols;
-      pack(rows_, frame_, index + begin, width, dim_, kTileCols, panel_data(p));
+      pack_points(codes_, index + begin, width, kTileCols, panel_data(p));
       Panel& panel = panels_.get()[p];
       for (int64_t i = 0; i < kTileCols; ++i) {
-        panel.bounds[i] = -INFINITY;
+        panel.scales[i] = panel.sq_norms[i] = 0.0f;
+        panel.reaches[i] = kNobody;
         panel.rows[i] = -1;
-        panel.sq_norms[i] = panel.margins[i] = 0.0f;
         if (i < width) place(panel, i, index[begin + i]);
       }
     }
@@ -83,7 +82,7 @@ class Group {
       Panel& panel = panels_.get()[p];
       int64_t found = 0;
       for (int64_t c = 0; c < block.count; c += kTileRows) {
-        const Tile tile = product(panel_data(p), block.packed + c * dim_, dim_);
+        const Tile tile = block.packed.against(panel_data(p), c);
         found = sift(tile, panel, block, c, found);
         if (found >= kSurvivors) found = settle(panel, block, found);
       }
@@ -99,7 +98,7 @@ class Group {
       if (row < 0 || (!last && rival.beaten_by(keys_[row], row))) continue;
       if (seen[row] < seen_now) seen[row] = seen_now;
       row = -1;
-      panels_.get()[slot / kTileCols].bounds[slot % kTileCols] = -INFINITY;
+      panels_.get()[slot / kTileCols].reaches[slot % kTileCols] = kNobody;
       --size;
     }
     if (!last) close_gaps();
@@ -108,38 +107,49 @@ class Group {
  private:
   const R rows_;
   const int64_t dim_;
-  const Frame frame_;
+  const Codes& codes_;
   double* const keys_;
-  Buffer<float> packed_;
+  const int64_t steps_;
+  Buffer<int32_t> packed_;
   Buffer<Panel> panels_;
   Buffer<Survivor> survivors_;
   int64_t slots_ = 0;
 
   int64_t n_panels() const { return (size + kTileCols - 1) / kTileCols; }
 
-  float* panel_data(int64_t p) { return packed_.get() + p * kTileCols * dim_; }
+  int32_t* panel_data(int64_t p) { return packed_.get() + p * kTileCols * steps_; }
+
+  float reach_of(int64_t row) const { return reach(keys_[row], codes_.errors[row], codes_.scale); }
 
   void place(Panel& panel, int64_t lane, int64_t row) {
     panel.rows[lane] = row;
-    panel.sq_norms[lane] = frame_.sq_norms[row];
-    panel.margins[lane] = frame_.margins[row];
-    panel.bounds[lane] = filter_bound(keys_[row], frame_.margins[row], frame_.scale);
+    panel.scales[lane] = codes_.scales[row];
+    panel.sq_norms[lane] = codes_.sq_norms[row];
+    panel.reaches[lane] = reach_of(row);
   }
 
-  // Notes the pairs of a tile that may lower a key and lowers the bounds to what they promise.
+  // Notes the pairs of a tile that may lower a key; returns the number of pairs noted so far.
   int64_t sift(const Tile& tile, Panel& panel, const Block& block, int64_t first, int64_t found) {
+    const CentreBlock& centres = block.packed;
+    float error = 0.0f;  // the largest of the tile's centres
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      error = centres.errors()[first + r] > error ? centres.errors()[first + r] : error;
+    }
+    Vec scales[kTileVecs];
     Vec sq_norms[kTileVecs];
     Vec bounds[kTileVecs];
-    Mask under = {};
+    Ints under = {};
     for (int64_t v = 0; v < kTileVecs; ++v) {
+      scales[v] = FASTSEL_LEVEL::load(panel.scales + v * kVec);
       sq_norms[v] = FASTSEL_LEVEL::load(panel.sq_norms + v * kVec);
-      bounds[v] = FASTSEL_LEVEL::load(panel.bounds + v * kVec);
+      bounds[v] = squared(FASTSEL_LEVEL::load(panel.reaches + v * kVec) + broadcast(error));
     }
 #pragma GCC unroll 8
     for (int64_t r = 0; r < kTileRows; ++r) {
 #pragma GCC unroll 4
       for (int64_t v = 0; v < kTileVecs; ++v) {
-        under |= filtered(tile.sums[r][v], sq_norms[v], block.terms[first + r]) < bounds[v];
+        under |= filtered(tile.sums[r][v], scales[v], sq_norms[v], centres.scales()[first + r],
+                          centres.sq_norms()[first + r]) < bounds[v];
       }
     }
     if (__builtin_expect(!any(under), 1)) return found;
@@ -148,19 +158,25 @@ class Group {
 
   __attribute__((noinline)) int64_t note(const Tile& tile, Panel& panel, const Block& block,
                                          int64_t first, int64_t found) {
-    for (int64_t r = 0; r < kTileRows; ++r) {
+    const CentreBlock& centres = block.packed;
+    for (int64_t c = first; c < first + kTileRows; ++c) {
+      const float error = centres.errors()[c];
       for (int64_t v = 0; v < kTileVecs; ++v) {
-        float values[kVec];
-        store(values, filtered(tile.sums[r][v], FASTSEL_LEVEL::load(panel.sq_norms + v * kVec),
-                               block.terms[first + r]));
+        const int64_t begin = v * kVec;
+        const Vec sq_dists =
+            filtered(tile.sums[c - first][v], FASTSEL_LEVEL::load(panel.scales + begin),
+                     FASTSEL_LEVEL::load(panel.sq_norms + begin), centres.scales()[c],
+                     centres.sq_norms()[c]);
+        const Vec reaches = FASTSEL_LEVEL::load(panel.reaches + begin);
+        if (!any(sq_dists < squared(reaches + broadcast(error)))) continue;
         for (int64_t i = 0; i < kVec; ++i) {
-          const int64_t lane = v * kVec + i;
-          if (!(values[i] < panel.bounds[lane])) continue;
-          survivors_.get()[found++] = {lane, first + r, values[i]};
-          // The canonical distance is at most value + 2 margin_c + margin_x, so that of any pair
-          // that may be smaller, less its margin_c, is under this.
-          const float promise = values[i] + 2.0f * (block.margins[first + r] + panel.margins[lane]);
-          if (promise < panel.bounds[lane]) panel.bounds[lane] = promise;
+          float& reach = panel.reaches[begin + i];
+          if (!(sq_dists[i] < (reach + error) * (reach + error))) continue;
+          survivors_.get()[found++] = {begin + i, c, sq_dists[i]};
+          const float promise =
+              promised_reach(sq_dists[i], panel.sq_norms[begin + i] + centres.sq_norms()[c],
+                             codes_.errors[panel.rows[begin + i]], error);
+          if (promise < reach) reach = promise;
         }
       }
     }
@@ -172,14 +188,15 @@ class Group {
   int64_t settle(Panel& panel, const Block& block, int64_t found) {
     for (int64_t s = found - 1; s >= 0; --s) {
       const Survivor& survivor = survivors_.get()[s];
-      const int64_t lane = survivor.lane;
-      if (survivor.value > panel.bounds[lane]) continue;
-      const int64_t row = panel.rows[lane];
+      const int64_t row = panel.rows[survivor.lane];
+      float& reach = panel.reaches[survivor.lane];
+      const float bound = reach + block.packed.errors()[survivor.centre];
+      if (!(survivor.sq_dist < bound * bound)) continue;
       const double value = pair_sq_dist(rows_, row, block.centres[survivor.centre], dim_);
       ++work.canonical;
       if (value < keys_[row]) keys_[row] = value;
-      const float bound = filter_bound(keys_[row], panel.margins[lane], frame_.scale);
-      if (bound < panel.bounds[lane]) panel.bounds[lane] = bound;
+      const float exact = reach_of(row);
+      if (exact < reach) reach = exact;
     }
     return 0;
   }
@@ -194,9 +211,9 @@ class Group {
         if (from.rows[lane] < 0) continue;
         while (panels_.get()[gap / kTileCols].rows[gap % kTileCols] >= 0) ++gap;
         place(panels_.get()[gap / kTileCols], gap % kTileCols, from.rows[lane]);
-        const float* source = panel_data(last) + lane;
-        float* target = panel_data(gap / kTileCols) + gap % kTileCols;
-        for (int64_t k = 0; k < dim_; ++k) target[k * kTileCols] = source[k * kTileCols];
+        const int32_t* source = panel_data(last) + lane;
+        int32_t* target = panel_data(gap / kTileCols) + gap % kTileCols;
+        for (int64_t k = 0; k < steps_; ++k) target[k * kTileCols] = source[k * kTileCols];
       }
       slots_ -= kTileCols;
     }
@@ -206,76 +223,62 @@ class Group {
 int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-template <class R>
-void pack_block(const R& rows, const Frame& frame, const int64_t* centres, int64_t count,
-                int64_t dim, float* out) {
-  for (int64_t c = 0; c < count; c += kTileRows) {
-    pack(rows, frame, centres + c, min(kTileRows, count - c), dim, kTileRows, out + c * dim);
+// Cuts rows, ascending by what they have seen, into groups of at most `limit` rows, each taken
+// through the centres from what its first row has seen on: what the others see for a second time
+// stays small. Writes n_groups + 1 starts and returns n_groups.
+int64_t cut_groups(const int64_t* rows, int64_t n_rows, const int64_t* seen, int64_t n_centres,
+                   int64_t limit, int64_t* starts) {
+  int64_t n_groups = 0;
+  int64_t start = 0;
+  int64_t wasted = 0;
+  for (int64_t i = 0; i < n_rows; ++i) {
+    const int64_t size = i - start;
+    const int64_t first = seen[rows[start]];
+    wasted += seen[rows[i]] - first;
+    const bool uneven = size % kTileCols == 0 && wasted > size * (n_centres - first) / 16;
+    if (size == limit || (size > 0 && uneven)) {
+      starts[n_groups++] = start;
+      start = i;
+      wasted = 0;
+    }
   }
+  if (n_rows > 0) starts[n_groups++] = start;
+  starts[n_groups] = n_rows;
+  return n_groups;
 }
 
 }  // namespace
 
-int64_t centre_block(int64_t dim) {
-  const int64_t fitting = kBlockBytes / static_cast<int64_t>(sizeof(float)) / dim;
-  return max(kBlockUnit, min(kMaxBlock, fitting / kBlockUnit * kBlockUnit));
-}
-
-void pack_centres(const Matrix& points, const Frame& frame, const int64_t* centres,
-                  int64_t first_block, int64_t last_block, float* tiles, int threads) {
-  const int64_t block = centre_block(points.dim);
-  with_rows(points, [&](const auto& rows) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t b = first_block; b < last_block; ++b) {
-      pack_block(rows, frame, centres + b * block, block, points.dim,
-                 tiles + (b - first_block) * block * points.dim);
-    }
-  });
-}
-
-Work refresh(const Matrix& points, const Frame& frame, const int64_t* rows, int64_t n_rows,
-             double* keys, int64_t* seen, const int64_t* centres, int64_t n_centres,
-             const float* tiles, int64_t n_tiles, Rival rival, int threads) {
-  const int64_t dim = points.dim;
-  const int64_t block_size = centre_block(dim);
-  const int64_t panel_bytes = kTileCols * dim * static_cast<int64_t>(sizeof(float));
+Work refresh(const Matrix& points, const Codes& codes, const int64_t* rows, int64_t n_rows,
+             double* keys, int64_t* seen, const int64_t* centres, int64_t n_centres, Rival rival,
+             int threads) {
+  const int64_t row_bytes = codes.depth / kStep * static_cast<int64_t>(sizeof(int32_t));
+  const int64_t block_size =
+      max(kBlockUnit, min(kMaxBlock, kBlockBytes / row_bytes / kBlockUnit * kBlockUnit));
   const int64_t even = (n_rows + 4 * threads * kTileCols - 1) / (4 * threads * kTileCols);
-  const int64_t panels = max(1, min(min(kMaxPanels, even), kGroupBytes / panel_bytes));
+  const int64_t panels = max(1, min(min(kMaxPanels, even), kGroupBytes / (kTileCols * row_bytes)));
   const int64_t group_size = panels * kTileCols;
-  const int64_t n_groups = (n_rows + group_size - 1) / group_size;
+  const Buffer<int64_t> starts(n_rows / kTileCols + 2);
+  const int64_t n_groups = cut_groups(rows, n_rows, seen, n_centres, group_size, starts.get());
   int64_t filtered = 0;
   int64_t canonical = 0;
   with_rows(points, [&](const auto& typed) {
 #pragma omp parallel num_threads(threads) reduction(+ : filtered, canonical)
     {
-      Group<std::decay_t<decltype(typed)>> group(typed, points, frame, keys, panels);
-      const Buffer<float> scratch(block_size * dim);
-      Block block;
+      Group<std::decay_t<decltype(typed)>> group(typed, points.dim, codes, keys, panels);
+      Block block = {CentreBlock(block_size, codes.depth), nullptr, 0};
 #pragma omp for schedule(dynamic)
       for (int64_t g = 0; g < n_groups; ++g) {
-        const int64_t* members = rows + g * group_size;
-        const int64_t count = min(group_size, n_rows - g * group_size);
-        int64_t oldest = n_centres;
-        for (int64_t i = 0; i < count; ++i) oldest = min(oldest, seen[members[i]]);
-        group.load(members, count);
-        for (int64_t b = oldest / block_size; group.size > 0 && b * block_size < n_centres; ++b) {
-          const int64_t begin = b * block_size;
-          const int64_t end = min(begin + block_size, n_centres);
+        const int64_t* members = rows + starts.get()[g];
+        int64_t begin = seen[members[0]];
+        group.load(members, starts.get()[g + 1] - starts.get()[g]);
+        while (group.size > 0 && begin < n_centres) {
           block.centres = centres + begin;
-          block.count = end - begin;
-          block.packed = tiles + begin * dim;
-          if (b >= n_tiles) {
-            pack_block(typed, frame, block.centres, block.count, dim, scratch.get());
-            block.packed = scratch.get();
-          }
-          for (int64_t c = 0; c < block_size; ++c) {
-            const bool real = c < block.count;
-            const int64_t row = real ? block.centres[c] : 0;
-            block.margins[c] = real ? frame.margins[row] : 0.0f;
-            block.terms[c] = real ? frame.sq_norms[row] - frame.margins[row] : INFINITY;
-          }
+          block.count = min(block_size, n_centres - begin);
+          block.packed.load(codes, block.centres, block.count);
+          begin += block.count;
           group.apply(block);
-          group.drop(rival, seen, end, end == n_centres);
+          group.drop(rival, seen, begin, begin == n_centres);
         }
       }
       filtered += group.work.filtered;

@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsel.filter import frame
+from fastsel.filter import Codes, frame, largest_code
 from fastsel.points import Points
 
 NAME = "cpu"
-
-# Packed centres up to this size are kept whatever the size of the features.
-TILE_BYTES = 32 << 20
 
 # Multiply-adds in one native call: a fraction of a second, so that Ctrl-C is answered between two.
 CALL_WORK = 1 << 34
@@ -72,46 +69,44 @@ def min_update(
     )
 
 
+def encode(points: Points) -> Codes:
+    """The codes of points that the filter works on."""
+    shift, scale = frame(sys.modules[__name__], points)
+    n, dim = points.n, points.dim
+    values = np.empty((n, -(-dim // 4) * 4), np.int8)
+    per_row = np.empty((3, n), np.float32)
+    codes = Codes(values, per_row[0], per_row[1], per_row[2], scale)
+    _native().encode(
+        *(points.data, points.norms, shift, scale, largest_code(dim)),
+        *(codes.values, codes.scales, codes.sq_norms, codes.errors, threads()),
+    )
+    return codes
+
+
 class Pool:
     """Candidates of a selection: the primitives of the lazy schedule.
 
-    Memory: 8 bytes a point for the frame, and the packed images of the centres up to TILE_BYTES or
-    a quarter of the features' size, whichever is more; those beyond are packed at every use.
+    Memory: the codes, a byte for each component, and 12 bytes a point.
     """
 
     def __init__(self, points: Points, capacity: int) -> None:
         self._core = _native()
         self._points = points
-        self._frame = frame(sys.modules[__name__], points)
+        self._codes = encode(points)
         self._picks = np.empty(capacity, np.int64)
         self._count = 0
-        self._block = self._core.centre_block(points.dim)
-        block_bytes = 4 * self._block * points.dim
-        fitting = max(TILE_BYTES, points.data.nbytes // 4) // block_bytes
-        self._tiles = np.empty(
-            (min(fitting, capacity // self._block), self._block, points.dim), np.float32
-        )
-        self._packed = 0
 
     def _arguments(self) -> tuple[Any, ...]:
-        frame = self._frame
-        points = self._points
-        return (points.data, points.norms, frame.shift, frame.scale, frame.sq_norms, frame.margins)
+        codes = self._codes
+        return (
+            *(self._points.data, self._points.norms),
+            *(codes.values, codes.scales, codes.sq_norms, codes.errors, codes.scale),
+        )
 
     def append(self, picks: npt.NDArray[np.int64]) -> None:
         """Add rows to the centres that `refresh` applies."""
         self._picks[self._count : self._count + len(picks)] = picks
         self._count += len(picks)
-        ready = min(self._count // self._block, len(self._tiles))
-        if ready > self._packed:
-            self._core.pack_centres(
-                *self._arguments(),
-                self._picks[: self._count],
-                self._packed,
-                self._tiles[self._packed : ready],
-                threads(),
-            )
-            self._packed = ready
 
     def refresh(
         self,
@@ -135,7 +130,6 @@ class Pool:
                 keys,
                 seen,
                 self._picks[: self._count],
-                self._tiles[: self._packed],
                 *rival,
                 threads(),
             )
