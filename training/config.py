@@ -176,8 +176,8 @@ class Config:
         "model",
         "the paper's six-level UNet of this width, in place of --widths",
     )
-    steps: int = _option(900, whole(1), "model", "training steps of a generation")
-    batch_size: int = _option(32, whole(1), "model", "images in a training step")
+    steps: int = _option(1100, whole(1), "model", "training steps of a generation")
+    batch_size: int = _option(16, whole(1), "model", "images in a training step")
     lr: float = _option(
         4e-3,
         between(0, math.inf),
@@ -198,9 +198,9 @@ class Config:
         "auto: bf16 or else fp16 on a CUDA device, no on a CPU",
     )
 
-    sampler: str = _option("ddim", one_of("ddpm", "ddim"), "sampling", "how images are sampled")
+    sampler: str = _option("ddpm", one_of("ddpm", "ddim"), "sampling", "how images are sampled")
     sampling_steps: int = _option(
-        20,
+        50,
         whole(1, 1000),
         "sampling",
         "denoising steps per image",
