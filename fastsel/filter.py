@@ -14,7 +14,10 @@ import numpy.typing as npt
 
 from fastsel.points import Points
 
-SAMPLE_ROWS = 4096
+# What the shift is the mean of: its quality is not critical, its memory is.
+SAMPLE_ELEMENTS = 1 << 20
+MIN_SAMPLE_ROWS = 16
+
 LARGEST_CODE = 127
 
 
@@ -39,7 +42,7 @@ def frame(backend: ModuleType, points: Points) -> tuple[npt.NDArray[np.float64],
 
     Distances do not depend on the shift, but the error of a code grows with the norm of its row.
     """
-    step = -(-points.n // SAMPLE_ROWS)
+    step = -(-points.n // max(MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS // points.dim))
     shift = points.rows(slice(None, None, step)).mean(axis=0)
     sq_norms = np.full(points.n, np.inf)
     backend.min_update(points, Points(shift[None]), 0, sq_norms)

@@ -28,6 +28,10 @@ NO_RIVAL = (-np.inf, -1)  # beaten by every point that is not selected
 MIN_REFRESHED = 32
 MAX_REFRESHED = 8192
 MAX_ACTIVE = 2048
+FEWEST_ACTIVE = 64  # where memory is short
+
+# Keys, what points have seen, and the temporaries of `leaders`.
+BYTES_PER_POINT = 48
 
 PREFIX_BLOCK = 256
 
@@ -41,14 +45,15 @@ class Record:
     active: int = 0  # rows compared with each other, over all rounds
     refresh_pairs: int = 0  # pairs that the filter looked at in refreshes
     pick_pairs: int = 0  # the same among active rows
-    canonical_pairs: int = 0
+    canonical_pairs: int = 0  # those whose canonical distance was computed
+    dense_pairs: int = 0  # those that the plain loop computes: points times picks
     leaders_seconds: float = 0.0
     refresh_seconds: float = 0.0
     pick_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """The record as plain numbers."""
-        return asdict(self)
+        """The record as plain numbers, with the pairs of point and pick that no refresh saw."""
+        return {**asdict(self), "pruned_pairs": self.dense_pairs - self.refresh_pairs}
 
 
 class Greedy:
@@ -60,7 +65,14 @@ class Greedy:
     the plain loop. No pair of point and centre is looked at twice.
     """
 
-    def __init__(self, backend: ModuleType, points: Points, capacity: int) -> None:
+    def __init__(
+        self,
+        backend: ModuleType,
+        points: Points,
+        capacity: int,
+        memory_limit: int | None = None,
+    ) -> None:
+        self.max_active = max_active(backend, points, capacity, memory_limit)
         self.points = points
         self.keys = np.full(points.n, np.inf)
         self.seen = np.zeros(points.n, np.int64)
@@ -98,6 +110,7 @@ class Greedy:
         while self.count < len(self.picks) and self.keys.max() > min_distance * abs(min_distance):
             self._round(min_distance)
             progress.update(self.count)
+        self.record.dense_pairs = self.points.n * self.count
 
     def _round(self, min_distance: float) -> None:
         record, clock = self.record, time.perf_counter
@@ -108,8 +121,9 @@ class Greedy:
         filtered, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
         refresh_at = clock()
         active = rows[beats(self.keys[rows], rows, rival)]
-        if len(active) > MAX_ACTIVE:
-            best, (key, position) = leaders(self.keys[active], MAX_ACTIVE)
+        room = min(self.max_active, max(FEWEST_ACTIVE, self.count // 2))
+        if len(active) > room:
+            best, (key, position) = leaders(self.keys[active], room)
             active, rival = active[best], (key, int(active[position]))
         record.rounds += 1
         record.refreshed += len(rows)
@@ -120,9 +134,9 @@ class Greedy:
         record.refresh_seconds += refresh_at - leaders_at
         if not len(active):
             return
-        room = slice(self.count, self.count + len(active))
+        free = slice(self.count, self.count + len(active))
         picked, filtered, evaluated = self._pool.pick(
-            active, self.keys, rival, min_distance, self.picks[room], self.sq_radii[room]
+            active, self.keys, rival, min_distance, self.picks[free], self.sq_radii[free]
         )
         self._commit(self.picks[self.count : self.count + picked])
         self.seen[active] = self.count
@@ -138,6 +152,29 @@ class Greedy:
     def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
         return self.picks[: self.count], np.sqrt(self.sq_radii[: self.count])
+
+
+def bytes_needed(backend: ModuleType, points: Points, capacity: int, active: int) -> int:
+    """Memory of a selection beyond its features, at most, with that many active rows."""
+    norms = 0 if points.norms is None else 8
+    pool: int = backend.Pool.bytes_needed(points, capacity, active)
+    return points.n * (BYTES_PER_POINT + norms) + 32 * capacity + pool
+
+
+def max_active(backend: ModuleType, points: Points, capacity: int, memory_limit: int | None) -> int:
+    """How many rows a round may pick among within the limit; ValueError where none fit."""
+    active = MAX_ACTIVE
+    if memory_limit is None:
+        return active
+    while active > FEWEST_ACTIVE and bytes_needed(backend, points, capacity, active) > memory_limit:
+        active //= 2
+    least = bytes_needed(backend, points, capacity, active)
+    if least > memory_limit:
+        raise ValueError(
+            f"memory_limit must be at least {least:,} bytes to select {capacity:,} of {points.n:,} "
+            f"points of {points.dim:,} columns, got {memory_limit:,}"
+        )
+    return active
 
 
 def beats(

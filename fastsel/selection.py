@@ -30,7 +30,9 @@ def greedy_select(
     return_distances: bool = False,
     random_state: RandomState = None,
     backend: str = "auto",
+    memory_limit: int | None = None,
     progress: ProgressOption = False,
+    record: dict[str, float] | None = None,
 ) -> Any:
     """Choose a diverse subset by exact greedy (farthest-point, k-center) selection.
 
@@ -61,8 +63,13 @@ def greedy_select(
         Draws the default start.
     backend : str
         "auto" or a name in `fastsel.backends()`.
+    memory_limit : int, optional
+        Bytes that may be used beyond `features`. A ValueError says how many it takes at least.
     progress : bool or callable
         True shows progress on standard error; a callable gets (done, total).
+    record : dict, optional
+        Filled with what was done: rounds, rows and pairs looked at, and seconds by phase, as
+        `fastsel.schedule.Record` describes them.
 
     Returns
     -------
@@ -81,7 +88,8 @@ def greedy_select(
 
     Notes
     -----
-    Cost O(N M D) time and O(N) memory beyond `features`. The method is Algorithm 1 of arXiv
+    Cost O(N M D) time at most, and D + 68 bytes of memory for each point beyond `features`, with 40
+    MB for the work in hand. The method is Algorithm 1 of arXiv
     2509.16499 (Gonzalez 1985); its radius is at most twice the best possible k-center radius.
 
     Examples
@@ -108,10 +116,14 @@ def greedy_select(
         anchor_points = checks.points("anchors", anchors, metric, dim=points.dim)
     if not len(prefix) and not (anchors is not None and start is None):
         prefix = np.array([_start(start, random_state, points.n)])
+    if memory_limit is not None:
+        checks.integer("memory_limit", memory_limit, 1, 2**63 - 1)
+    if record is not None and not isinstance(record, dict):
+        raise TypeError(f"record must be a dict, got {type(record).__name__}")
     module = resolve(backend)
     report = Progress(progress, "greedy selection", capacity)
 
-    selection = schedule.Greedy(module, points, capacity)
+    selection = schedule.Greedy(module, points, capacity, memory_limit)
     if anchor_points is not None:
         selection.apply_anchors(anchor_points)
     selection.add_prefix(prefix)
@@ -120,6 +132,8 @@ def greedy_select(
     elif metric == "cosine":
         min_distance = math.sqrt(2 * min_distance)
     selection.run(min_distance, report)
+    if record is not None:
+        record.update(selection.record.as_dict())
     return _answer(*selection.result(), metric, return_distances, features)
 
 

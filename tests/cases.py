@@ -53,6 +53,19 @@ CASES = {
     "signed-zeros": np.where(_normal(40, 5) > 0, 0.0, -0.0),
 }
 
+# Large enough for many rounds, groups and blocks of every kernel.
+LARGE_CASES = {
+    "normal": _normal(5000, 33),
+    "low-dimensional": _normal(5000, 2),
+    "duplicates": _duplicates(5000, 9),
+    "one-ulp": _one_ulp(5000, 17),
+    "lattice": np.random.default_rng(5).integers(0, 12, size=(5000, 3)).astype(float),
+    "binary": np.random.default_rng(6).integers(0, 2, size=(5000, 24)).astype(float),
+    "scales": _scales(5000, 11),
+    "translated": _normal(5000, 24) + 1e6,
+    "collapsed": _collapsed(5000, 40),
+}
+
 
 def case_params(min_n=1, max_n=10**9):
     return [name for name, x in CASES.items() if min_n <= len(x) <= max_n]

@@ -41,22 +41,20 @@ def unit_rows(x) -> np.ndarray:
 
 def greedy(x, m, start=0):
     """Algorithm 1 of arXiv 2509.16499: picks and radii."""
-    dist = sq_dists(x, x)
-    picks, radii = [start], [math.inf]
-    while len(picks) < m:
-        best, best_dist = -1, -math.inf
-        nearest = dist[:, picks].min(axis=1)
-        for i in np.flatnonzero(nearest == nearest.max()):
-            if i not in picks:
-                best, best_dist = int(i), float(nearest[i])
-                break
-        if best < 0:
-            rest = [i for i in range(len(x)) if i not in picks]
-            best = max(rest, key=lambda i: (nearest[i], -i))
-            best_dist = float(nearest[best])
-        picks.append(best)
-        radii.append(math.sqrt(best_dist))
-    return np.array(picks), np.array(radii)
+    nearest = np.full(len(x), np.inf)
+    free = np.ones(len(x), bool)
+    picks, radii = [], []
+    pick = start
+    while True:
+        radii.append(math.sqrt(nearest[pick]))
+        picks.append(pick)
+        free[pick] = False
+        if len(picks) == m:
+            return np.array(picks), np.array(radii)
+        nearest = np.minimum(nearest, sq_dists(x, x[[pick]])[:, 0])
+        # argmax takes the first of equals.
+        rest = np.flatnonzero(free)
+        pick = int(rest[np.argmax(nearest[rest])])
 
 
 def threshold_decay(x, m, threshold, decay, decay_when, start=0):

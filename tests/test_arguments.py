@@ -52,6 +52,7 @@ VALUE_ERRORS = [
         {"features": with_value(1e200)},
         r"features must be finite below 1e\+149 in magnitude, got 1e\+200 at row 4, column 1",
     ),
+    (greedy, {"memory_limit": 0}, r"memory_limit must be in \[1, \d+\], got 0"),
     (greedy, {"start": 10}, r"start must be in \[0, 9\], got 10"),
     (greedy, {"start": -1}, r"start must be in \[0, 9\], got -1"),
     (greedy, {"start": 1, "initial": [2]}, "start and initial exclude each other"),
@@ -124,6 +125,8 @@ VALUE_ERRORS = [
 ]
 
 TYPE_ERRORS = [
+    (greedy, {"record": []}, "record must be a dict, got list"),
+    (greedy, {"memory_limit": 1e9}, "memory_limit must be an integer, got 1000000000.0"),
     (greedy, {"n_samples": "3"}, "n_samples must be an integer or a fraction, got '3'"),
     (greedy, {"n_samples": True}, "n_samples must be an integer or a fraction, got True"),
     (greedy, {"features": X.tolist()}, "features must be a NumPy array.* got list"),

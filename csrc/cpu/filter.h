@@ -25,7 +25,7 @@
 
 namespace fastsel::FASTSEL_LEVEL {
 
-// Lanes without a point have this reach: no comparison with it is true.
+// The reach of nothing, for lanes without a point: no comparison with it is true.
 constexpr float kNobody = NAN;
 
 inline float round_up(double value) {
@@ -35,6 +35,7 @@ inline float round_up(double value) {
 
 // The reach of a point of error `error` whose squared distance may still fall under `key`.
 inline float reach(double key, float error, double scale) {
+  if (!(key > 0.0)) return kNobody;  // nothing is nearer than a duplicate
   const double radius = __builtin_sqrt(key) * scale + static_cast<double>(error);
   return round_up(radius * (1.0 + 0x1p-20) + 0x1p-50);
 }

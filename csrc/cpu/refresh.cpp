@@ -196,7 +196,7 @@ class Group {
       ++work.canonical;
       if (value < keys_[row]) keys_[row] = value;
       const float exact = reach_of(row);
-      if (exact < reach) reach = exact;
+      if (!(exact >= reach)) reach = exact;
     }
     return 0;
   }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsel.filter import Codes, frame, largest_code
+from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, Codes, frame, largest_code
 from fastsel.points import Points
 
 NAME = "cpu"
@@ -84,10 +84,17 @@ def encode(points: Points) -> Codes:
 
 
 class Pool:
-    """Candidates of a selection: the primitives of the lazy schedule.
+    """Candidates of a selection: the primitives of the lazy schedule."""
 
-    Memory: the codes, a byte for each component, and 12 bytes a point.
-    """
+    @staticmethod
+    def bytes_needed(points: Points, capacity: int, active: int) -> int:
+        """Memory of a pool, its picks, and calls of `pick` with that many rows."""
+        depth = -(-points.dim // 4) * 4
+        codes = points.n * (depth + 12)
+        matrix = active * (4 * active + 2 * depth + 512)
+        panels_per_thread = 160 * depth + (1 << 20)
+        sample = 24 * max(SAMPLE_ELEMENTS, MIN_SAMPLE_ROWS * points.dim)
+        return codes + matrix + 8 * capacity + threads() * panels_per_thread + sample
 
     def __init__(self, points: Points, capacity: int) -> None:
         self._core = _native()

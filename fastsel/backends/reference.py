@@ -38,6 +38,11 @@ def min_update(
 class Pool:
     """Candidates of a selection: the primitives of the lazy schedule, in plain loops."""
 
+    @staticmethod
+    def bytes_needed(points: Points, capacity: int, active: int) -> int:
+        """Memory of a pool, its picks, and calls of `pick` with that many rows."""
+        return 8 * capacity + 24 * points.dim * max(capacity, active)
+
     def __init__(self, points: Points, capacity: int) -> None:
         self._points = points
         self._picks = np.zeros(0, np.int64)

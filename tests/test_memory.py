@@ -1,0 +1,86 @@
+"""What a selection needs beyond its features, measured from outside the process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastsel
+from fastsel import schedule
+from fastsel.backends import cpu, resolve
+from fastsel.points import Points
+
+MB = 1 << 20
+N, DIM, PICKS = 200_000, 64, 2_000
+
+# The peak counts from where the call begins: features and interpreter are there already.
+MEASURE = """
+import json, pathlib, sys
+import numpy as np, fastsel
+options = json.loads(sys.argv[1])
+x = np.random.default_rng(0).standard_normal(({n}, {dim}), dtype=np.float32)
+fastsel.greedy_select(x[:1000], 500)
+
+def status(field):
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
+
+before = status("VmRSS")
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+fastsel.greedy_select(x, {picks}, **options)
+print(status("VmHWM") - before)
+"""
+
+
+def peak(**options):
+    code = MEASURE.format(n=N, dim=DIM, picks=PICKS)
+    run = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(options)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "clear_refs" in run.stderr:
+        pytest.skip("this system does not let a process reset its peak of memory")
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
+def test_memory_beyond_the_features():
+    features = 4 * N * DIM
+    points = Points(np.zeros((N, DIM), np.float32))
+    stated = schedule.bytes_needed(cpu, points, PICKS, schedule.MAX_ACTIVE)
+    assert stated <= features // 2 + 64 * MB + 32 * MB
+    measured = peak()
+    assert measured <= features // 2 + 64 * MB
+    assert measured <= stated
+
+    least = schedule.bytes_needed(cpu, points, PICKS, schedule.FEWEST_ACTIVE)
+    assert peak(memory_limit=least) <= least
+
+
+@pytest.mark.parametrize("limit", [100, 10**6])
+def test_a_limit_too_low_says_what_is_needed(limit, backend):
+    x = np.random.default_rng(0).normal(size=(40_000, 8))
+    with pytest.raises(ValueError, match=r"memory_limit must be at least ([\d,]+) bytes") as error:
+        fastsel.greedy_select(x, 100, memory_limit=limit, backend=backend)
+    least = int(str(error.value).split("at least ")[1].split(" bytes")[0].replace(",", ""))
+    assert least > limit
+    picks = fastsel.greedy_select(x[:, :1], 5, memory_limit=least, backend=backend)
+    assert len(picks) == 5
+
+
+def test_a_limit_does_not_change_the_picks(backend):
+    x = np.random.default_rng(0).normal(size=(3000, 8))
+    points = Points(x)
+    module = resolve(backend)
+    least = schedule.bytes_needed(module, points, 500, schedule.FEWEST_ACTIVE)
+    assert schedule.max_active(module, points, 500, least) < schedule.MAX_ACTIVE
+    limited = fastsel.greedy_select(x, 500, memory_limit=least, backend=backend)
+    np.testing.assert_array_equal(limited, fastsel.greedy_select(x, 500, backend=backend))
