@@ -61,7 +61,7 @@ def fused_product(dim: int) -> tuple[Call, float]:
     """
     n = math.isqrt(ROWS * COLUMNS)
     points = as_points("points", np.random.default_rng(0).standard_normal((n, dim), np.float32))
-    arguments = cpu.Pool(points, n)._arguments()
+    (coded,) = cpu.encode(points)
     rows = np.arange(n)
     threads = cpu.threads()
-    return lambda: cpu._native().filter_matrix(*arguments, rows, threads), 2.0 * n * n * dim
+    return lambda: cpu._native().filter_matrix(coded, rows, threads), 2.0 * n * n * dim

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -74,93 +75,78 @@ void min_update(const py::array& points, const py::object& norms, const py::arra
   active->min_update(p, c, centre, out, threads);
 }
 
-void knn(const py::array& queries, const py::object& query_norms, const py::array& points,
-         const py::object& norms, int64_t first_query, bool exclude_self, Doubles sq_dist,
-         Indices index, int threads) {
-  const Matrix q = matrix(queries, query_norms);
-  const Matrix p = matrix(points, norms);
-  require(q.dim == p.dim, "queries and points must have the same number of columns");
-  require(sq_dist.ndim() == 2 && index.ndim() == 2 && sq_dist.shape(0) == index.shape(0) &&
-              sq_dist.shape(1) == index.shape(1),
-          "sq_dist and index must be [count, k]");
-  const int64_t count = sq_dist.shape(0);
-  const int64_t k = sq_dist.shape(1);
-  require(0 <= first_query && first_query + count <= q.n, "queries are out of range");
-  require(1 <= k && k <= p.n - (exclude_self ? 1 : 0), "k is out of range");
-  double* sq_dist_out = sq_dist.mutable_data();
-  int64_t* index_out = index.mutable_data();
-  py::gil_scoped_release release;
-  active->knn(q, p, first_query, count, k, exclude_self, sq_dist_out, index_out, threads);
-}
-
-// Keeps the arrays of the codes checked in one place.
-Codes codes(int64_t n, int64_t dim, const Bytes& values, const Floats& scales,
-            const Floats& sq_norms, const Floats& errors, double scale) {
-  require(values.ndim() == 2 && values.shape(0) == n && values.shape(1) % 4 == 0 &&
-              values.shape(1) >= dim && values.shape(1) < dim + 4,
-          "codes must be int8 [n, d rounded up to a multiple of 4]");
-  for (const Floats* per_row : {&scales, &sq_norms, &errors}) {
-    require(per_row->ndim() == 1 && per_row->shape(0) == n,
-            "scales, sq_norms and errors must be float32 [n]");
-  }
-  return {values.data(), scales.data(), sq_norms.data(), errors.data(), values.shape(1), scale};
-}
-
 void require_rows(const Indices& rows, int64_t n, const char* what) {
   require(rows.ndim() == 1, what);
   const int64_t* values = rows.data();
   for (int64_t i = 0; i < rows.shape(0); ++i) require(0 <= values[i] && values[i] < n, what);
 }
 
-py::tuple as_tuple(const Work& work) { return py::make_tuple(work.filtered, work.canonical); }
+// Points with their codes. Holds the points' memory.
+class CodedPoints {
+ public:
+  CodedPoints(py::array points, py::object norms, const Doubles& shift, double scale, int64_t limit,
+              int threads)
+      : points_(std::move(points)), norms_(std::move(norms)), matrix_(matrix(points_, norms_)) {
+    const int64_t n = matrix_.n;
+    const int64_t depth = (matrix_.dim + 3) / 4 * 4;
+    require(shift.ndim() == 1 && shift.shape(0) == matrix_.dim, "shift must be float64 [d]");
+    require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / matrix_.dim,
+            "limit is out of range");
+    values = Bytes({n, depth});
+    scales = Floats(n);
+    sq_norms = Floats(n);
+    errors = Floats(n);
+    codes_ = {values.data(), scales.data(), sq_norms.data(), errors.data(), depth, scale};
+    int8_t* values_out = values.mutable_data();
+    float* scales_out = scales.mutable_data();
+    float* sq_norms_out = sq_norms.mutable_data();
+    float* errors_out = errors.mutable_data();
+    py::gil_scoped_release release;
+    active->encode(matrix_, shift.data(), scale, limit, depth, values_out, scales_out, sq_norms_out,
+                   errors_out, threads);
+  }
 
-void encode(const py::array& points, const py::object& norms, const Doubles& shift, double scale,
-            int64_t limit, Bytes values, Floats scales, Floats sq_norms, Floats errors,
-            int threads) {
-  const Matrix p = matrix(points, norms);
-  require(shift.ndim() == 1 && shift.shape(0) == p.dim, "shift must be float64 [d]");
-  require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / p.dim,
-          "limit is out of range");
-  codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
-  int8_t* values_out = values.mutable_data();
-  float* scales_out = scales.mutable_data();
-  float* sq_norms_out = sq_norms.mutable_data();
-  float* errors_out = errors.mutable_data();
-  py::gil_scoped_release release;
-  active->encode(p, shift.data(), scale, limit, values.shape(1), values_out, scales_out,
-                 sq_norms_out, errors_out, threads);
-}
+  const Matrix& points() const { return matrix_; }
+  const Codes& codes() const { return codes_; }
 
-py::tuple refresh(const py::array& points, const py::object& norms, const Bytes& values,
-                  const Floats& scales, const Floats& sq_norms, const Floats& errors, double scale,
-                  const Indices& rows, Doubles keys, Indices seen, const Indices& centres,
-                  double rival_key, int64_t rival_row, int threads) {
-  const Matrix p = matrix(points, norms);
-  const Codes c = codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
-  require_rows(rows, p.n, "rows must be int64 [r] in [0, n)");
-  require_rows(centres, p.n, "centres must be int64 [c] in [0, n)");
-  require(keys.ndim() == 1 && keys.shape(0) == p.n, "keys must be float64 [n]");
-  require(seen.ndim() == 1 && seen.shape(0) == p.n, "seen must be int64 [n]");
+  Bytes values;
+  Floats scales;
+  Floats sq_norms;
+  Floats errors;
+
+ private:
+  const py::array points_;
+  const py::object norms_;
+  const Matrix matrix_;
+  Codes codes_;
+};
+
+py::tuple refresh(const CodedPoints& coded, const Indices& rows, Doubles keys, Indices seen,
+                  const Indices& centres, double rival_key, int64_t rival_row, int threads) {
+  const int64_t n = coded.points().n;
+  require_rows(rows, n, "rows must be int64 [r] in [0, n)");
+  require_rows(centres, n, "centres must be int64 [c] in [0, n)");
+  require(keys.ndim() == 1 && keys.shape(0) == n, "keys must be float64 [n]");
+  require(seen.ndim() == 1 && seen.shape(0) == n, "seen must be int64 [n]");
   double* keys_out = keys.mutable_data();
   int64_t* seen_out = seen.mutable_data();
   Work work;
   {
     py::gil_scoped_release release;
-    work = active->refresh(p, c, rows.data(), rows.shape(0), keys_out, seen_out, centres.data(),
-                           centres.shape(0), {rival_key, rival_row}, threads);
+    work = active->refresh(coded.points(), coded.codes(), rows.data(), rows.shape(0), keys_out,
+                           seen_out, centres.data(), centres.shape(0), {rival_key, rival_row},
+                           threads);
   }
-  return as_tuple(work);
+  return py::make_tuple(work.filtered, work.canonical);
 }
 
-py::tuple pick(const py::array& points, const py::object& norms, const Bytes& values,
-               const Floats& scales, const Floats& sq_norms, const Floats& errors, double scale,
-               const Indices& rows, Doubles keys, double rival_key, int64_t rival_row,
-               double min_distance, Indices picks, Doubles sq_radii, int threads) {
-  const Matrix p = matrix(points, norms);
-  const Codes c = codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
-  require_rows(rows, p.n, "rows must be int64 [r] in [0, n)");
+py::tuple pick(const CodedPoints& coded, const Indices& rows, Doubles keys, double rival_key,
+               int64_t rival_row, double min_distance, Indices picks, Doubles sq_radii,
+               int threads) {
+  const int64_t n = coded.points().n;
+  require_rows(rows, n, "rows must be int64 [r] in [0, n)");
   require(rows.shape(0) > 0, "rows must not be empty");
-  require(keys.ndim() == 1 && keys.shape(0) == p.n, "keys must be float64 [n]");
+  require(keys.ndim() == 1 && keys.shape(0) == n, "keys must be float64 [n]");
   require(picks.ndim() == 1 && sq_radii.ndim() == 1 && picks.shape(0) == sq_radii.shape(0),
           "picks and sq_radii must have the same length");
   require(picks.shape(0) <= rows.shape(0), "there are fewer rows than picks");
@@ -171,24 +157,43 @@ py::tuple pick(const py::array& points, const py::object& norms, const Bytes& va
   int64_t count;
   {
     py::gil_scoped_release release;
-    count = active->pick(p, c, rows.data(), rows.shape(0), keys_out, {rival_key, rival_row},
-                         min_distance, picks.shape(0), picks_out, sq_radii_out, &work, threads);
+    count = active->pick(coded.points(), coded.codes(), rows.data(), rows.shape(0), keys_out,
+                         {rival_key, rival_row}, min_distance, picks.shape(0), picks_out,
+                         sq_radii_out, &work, threads);
   }
   return py::make_tuple(count, work.filtered, work.canonical);
 }
 
-Floats filter_matrix(const py::array& points, const py::object& norms, const Bytes& values,
-                     const Floats& scales, const Floats& sq_norms, const Floats& errors,
-                     double scale, const Indices& rows, int threads) {
-  const Matrix p = matrix(points, norms);
-  const Codes c = codes(p.n, p.dim, values, scales, sq_norms, errors, scale);
-  require_rows(rows, p.n, "rows must be int64 [r] in [0, n)");
+Floats filter_matrix(const CodedPoints& coded, const Indices& rows, int threads) {
+  require_rows(rows, coded.points().n, "rows must be int64 [r] in [0, n)");
   const int64_t stride = active->matrix_stride(rows.shape(0));
   Floats out({rows.shape(0), static_cast<py::ssize_t>(stride)});
   float* data = out.mutable_data();
   py::gil_scoped_release release;
-  active->filter_matrix(c, rows.data(), rows.shape(0), stride, data, threads);
+  active->filter_matrix(coded.codes(), rows.data(), rows.shape(0), stride, data, threads);
   return out;
+}
+
+void knn(const CodedPoints& queries, const CodedPoints& points, int64_t first_query,
+         bool exclude_self, Doubles sq_dist, Indices index, int threads) {
+  const Matrix& q = queries.points();
+  const Matrix& p = points.points();
+  require(q.dim == p.dim, "queries and points must have the same number of columns");
+  require(q.dtype == p.dtype && (q.norms == nullptr) == (p.norms == nullptr),
+          "queries and points must have the same dtype and metric");
+  require(queries.codes().scale == points.codes().scale, "codes must have the same scale");
+  require(sq_dist.ndim() == 2 && index.ndim() == 2 && sq_dist.shape(0) == index.shape(0) &&
+              sq_dist.shape(1) == index.shape(1),
+          "sq_dist and index must be [count, k]");
+  const int64_t count = sq_dist.shape(0);
+  const int64_t k = sq_dist.shape(1);
+  require(0 <= first_query && first_query + count <= q.n, "queries are out of range");
+  require(1 <= k && k <= p.n - (exclude_self ? 1 : 0), "k is out of range");
+  double* sq_dist_out = sq_dist.mutable_data();
+  int64_t* index_out = index.mutable_data();
+  py::gil_scoped_release release;
+  active->knn(q, queries.codes(), p, points.codes(), first_query, count, k, exclude_self,
+              sq_dist_out, index_out, threads);
 }
 
 py::list levels() {
@@ -227,28 +232,28 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("min_update", &min_update, py::arg("points"), py::arg("norms").none(true),
         py::arg("centres"), py::arg("centre_norms").none(true), py::arg("centre"),
         py::arg("sq_dist").noconvert(), py::arg("threads"));
-  m.def("knn", &knn, py::arg("queries"), py::arg("query_norms").none(true), py::arg("points"),
-        py::arg("norms").none(true), py::arg("first_query"), py::arg("exclude_self"),
-        py::arg("sq_dist").noconvert(), py::arg("index").noconvert(), py::arg("threads"));
-  m.def("encode", &encode, py::arg("points"), py::arg("norms").none(true), py::arg("shift"),
-        py::arg("scale"), py::arg("limit"), py::arg("values").noconvert(),
-        py::arg("scales").noconvert(), py::arg("sq_norms").noconvert(),
-        py::arg("errors").noconvert(), py::arg("threads"));
-#define FASTSEL_CODED_POINTS                                                     \
-  py::arg("points"), py::arg("norms").none(true), py::arg("values").noconvert(), \
-      py::arg("scales").noconvert(), py::arg("sq_norms").noconvert(),            \
-      py::arg("errors").noconvert(), py::arg("scale")
-  m.def("refresh", &refresh, FASTSEL_CODED_POINTS, py::arg("rows").noconvert(),
+  py::class_<CodedPoints>(m, "CodedPoints",
+                          "Points with the int8 codes of the filter; holds the points' memory.")
+      .def(py::init<py::array, py::object, const Doubles&, double, int64_t, int>(),
+           py::arg("points"), py::arg("norms").none(true), py::arg("shift"), py::arg("scale"),
+           py::arg("limit"), py::arg("threads"))
+      .def_readonly("values", &CodedPoints::values)
+      .def_readonly("scales", &CodedPoints::scales)
+      .def_readonly("sq_norms", &CodedPoints::sq_norms)
+      .def_readonly("errors", &CodedPoints::errors)
+      .def_property_readonly("scale", [](const CodedPoints& self) { return self.codes().scale; });
+  m.def("refresh", &refresh, py::arg("coded"), py::arg("rows").noconvert(),
         py::arg("keys").noconvert(), py::arg("seen").noconvert(), py::arg("centres").noconvert(),
         py::arg("rival_key"), py::arg("rival_row"), py::arg("threads"));
-  m.def("pick", &pick, FASTSEL_CODED_POINTS, py::arg("rows").noconvert(),
-        py::arg("keys").noconvert(), py::arg("rival_key"), py::arg("rival_row"),
-        py::arg("min_distance"), py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(),
-        py::arg("threads"));
-  m.def("filter_matrix", &filter_matrix, FASTSEL_CODED_POINTS, py::arg("rows").noconvert(),
+  m.def("pick", &pick, py::arg("coded"), py::arg("rows").noconvert(), py::arg("keys").noconvert(),
+        py::arg("rival_key"), py::arg("rival_row"), py::arg("min_distance"),
+        py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(), py::arg("threads"));
+  m.def("filter_matrix", &filter_matrix, py::arg("coded"), py::arg("rows").noconvert(),
         py::arg("threads"),
         "What the filter sees, for tests and benchmarks: columns beyond the rows are +inf.");
-#undef FASTSEL_CODED_POINTS
+  m.def("knn", &knn, py::arg("queries"), py::arg("points"), py::arg("first_query"),
+        py::arg("exclude_self"), py::arg("sq_dist").noconvert(), py::arg("index").noconvert(),
+        py::arg("threads"));
   m.def("levels", &levels, "Instruction sets that this processor can run, best first.");
   m.def("level", [] { return active->level; }, "The instruction set in use.");
   m.def("use_level", &use_level, py::arg("level"), "Switch the instruction set, for tests.");

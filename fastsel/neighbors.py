@@ -15,7 +15,7 @@ from fastsel.progress import Progress, ProgressOption
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 
 # Multiply-adds in one native call: a fraction of a second, so that Ctrl-C is answered between two.
-CALL_WORK = 1 << 27
+CALL_WORK = 1 << 34
 
 
 def knn(
@@ -35,7 +35,8 @@ def knn(
     queries : array [Q, D]
         float16, bfloat16, float32 or float64; NumPy, torch or DLPack.
     points : array [N, D]
-        Likewise; may differ from `queries` in dtype, which costs nothing.
+        Likewise. Where its dtype differs from that of `queries`, both are taken to float64, which
+        copies them.
     k : int
         In [1, N], or [1, N - 1] with `exclude_self`.
     exclude_self : bool
@@ -63,7 +64,8 @@ def knn(
 
     Notes
     -----
-    Cost O(Q N D) time and O(Q k) memory; no distance matrix is made.
+    Cost O(Q N D) time. Memory beyond input and output: D + 12 bytes for each query and point; no
+    distance matrix is made.
 
     Examples
     --------
@@ -142,14 +144,14 @@ def _search(
     backend: str,
     progress: ProgressOption,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    module = resolve(backend)
+    neighbours = resolve(backend).Neighbours(queries, points)
     report = Progress(progress, "nearest neighbours", queries.n)
     sq_dist = np.empty((queries.n, k))
     index = np.empty((queries.n, k), np.int64)
     step = max(1, CALL_WORK // (points.n * points.dim))
     for start in range(0, queries.n, step):
         block = slice(start, min(start + step, queries.n))
-        module.knn(queries, points, start, exclude_self, sq_dist[block], index[block])
+        neighbours.search(start, exclude_self, sq_dist[block], index[block])
         report.update(block.stop)
     return sq_dist, index
 

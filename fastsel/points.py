@@ -43,12 +43,16 @@ class Points:
         rows = widen(self.data[index])
         return rows if self.norms is None else rows / self.norms[index, None]
 
+    def widened(self) -> Points:
+        """The same points with float64 storage; a copy, except where they have it already."""
+        return Points(widen(self.data), self.norms)
+
 
 def widen(data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Float64 copy of any supported storage; exact."""
+    """Any supported storage as float64, exactly; a copy, except of float64 itself."""
     if data.dtype == np.uint16:
         data = (data.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return data.astype(np.float64)
+    return data.astype(np.float64, copy=False)
 
 
 def as_points(name: str, value: Any) -> Points:

@@ -14,6 +14,7 @@ from cases import CASES
 
 import fastsel
 from fastsel.backends import cpu
+from fastsel.points import Points
 
 needs_core = pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
 
@@ -80,12 +81,12 @@ def test_the_gil_is_released():
             time.sleep(0.001)
 
     thread = threading.Thread(target=tick)
-    core = cpu._core()
-    sq_dist, index = np.empty((2000, 1)), np.empty((2000, 1), np.int64)
+    neighbours = cpu.Neighbours(Points(x), Points(x))
+    sq_dist, index = np.empty((len(x), 1)), np.empty((len(x), 1), np.int64)
     thread.start()
     try:
         begin = time.monotonic()
-        core.knn(x, None, x, None, 0, True, sq_dist, index, 1)
+        neighbours.search(0, True, sq_dist, index)
         end = time.monotonic()
     finally:
         done.set()
@@ -135,5 +136,20 @@ def test_the_bindings_refuse_wrong_arrays():
         core.min_update(x, None, x, None, 0, out.astype(np.float32), 1)
     with pytest.raises(ValueError, match=r"sq_dist must be float64 \[n\]"):
         core.min_update(x, None, x, None, 0, np.zeros(3), 1)
+    shift = np.zeros(3)
+    with pytest.raises(ValueError, match=r"shift must be float64 \[d\]"):
+        core.CodedPoints(x, None, np.zeros(4), 1.0, 127, 1)
+    with pytest.raises(ValueError, match="limit is out of range"):
+        core.CodedPoints(x, None, shift, 1.0, 128, 1)
+    coded = core.CodedPoints(x, None, shift, 1.0, 127, 1)
+    index = np.zeros((4, 4), np.int64)
     with pytest.raises(ValueError, match="k is out of range"):
-        core.knn(x, None, x, None, 0, True, np.zeros((4, 4)), np.zeros((4, 4), np.int64), 1)
+        core.knn(coded, coded, 0, True, np.zeros((4, 4)), index, 1)
+    singles = core.CodedPoints(x.astype(np.float32), None, shift, 1.0, 127, 1)
+    with pytest.raises(ValueError, match="same dtype and metric"):
+        core.knn(coded, singles, 0, False, np.zeros((4, 4)), index, 1)
+    rescaled = core.CodedPoints(x, None, shift, 2.0, 127, 1)
+    with pytest.raises(ValueError, match="codes must have the same scale"):
+        core.knn(coded, rescaled, 0, False, np.zeros((4, 4)), index, 1)
+    with pytest.raises(ValueError, match=r"rows must be int64 \[r\] in \[0, n\)"):
+        core.filter_matrix(coded, np.array([4]), 1)

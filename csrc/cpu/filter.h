@@ -120,6 +120,15 @@ class CentreBlock {
   float* sq_norms() const { return floats_.get() + capacity_; }
   float* errors() const { return floats_.get() + 2 * capacity_; }
 
+  // Of the tile of centres from `first` on.
+  float largest_error(int64_t first) const {
+    float largest = 0.0f;
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      largest = errors()[first + r] > largest ? errors()[first + r] : largest;
+    }
+    return largest;
+  }
+
  private:
   static constexpr int64_t kAhead = 8;
 

@@ -47,16 +47,18 @@ struct Work {
 using MinUpdate = void(const Matrix& points, const Matrix& centres, int64_t centre, double* sq_dist,
                        int threads);
 
-// The k nearest points of `count` queries from first_query on, ascending by (sq_dist, index), into
-// sq_dist and index [count, k]. With exclude_self, query i skips point i.
-using Knn = void(const Matrix& queries, const Matrix& points, int64_t first_query, int64_t count,
-                 int64_t k, bool exclude_self, double* sq_dist, int64_t* index, int threads);
-
-// Codes of all points: integers of at most `limit` in magnitude, limit^2 dim < 2^31. `shift` is
+// Codes of points: integers of at most `limit` in magnitude, limit^2 dim < 2^31. `shift` is
 // float64 [dim], `scale` a power of two that takes norms of shifted points to at most 1.
 using Encode = void(const Matrix& points, const double* shift, double scale, int64_t limit,
                     int64_t depth, int8_t* values, float* scales, float* sq_norms, float* errors,
                     int threads);
+
+// The k nearest points of `count` queries from first_query on, ascending by (sq_dist, index), into
+// sq_dist and index [count, k]. With exclude_self, query i skips point i. Queries and points are of
+// one dtype and metric, their codes of one shift and scale.
+using Knn = void(const Matrix& queries, const Codes& query_codes, const Matrix& points,
+                 const Codes& codes, int64_t first_query, int64_t count, int64_t k,
+                 bool exclude_self, double* sq_dist, int64_t* index, int threads);
 
 // Applies to each of the listed rows of points, in order, the centres it has not seen: seen[row] is
 // how many of the `centres` (rows of points) keys[row] accounts for; the rows ascend by it. A row

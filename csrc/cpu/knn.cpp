@@ -1,13 +1,13 @@
-// Exact k nearest neighbours: canonical distances of a tile of queries to a tile of points, the k
-// best of each query in a heap that lives in the output.
-#include "cpu/rows.h"
+// Exact k nearest neighbours: every point passes every query's filter, whose reach is its k-th best
+// distance so far, or gets its canonical distance. The k best of each query are in a heap that
+// lives in the output.
+#include <type_traits>
+
+#include "cpu/panel.h"
 
 namespace fastsel::FASTSEL_LEVEL {
 
 namespace {
-
-constexpr int64_t kQueryTile = 16;
-constexpr int64_t kPointTileElements = 1 << 15;  // a tile of points stays in the L2 cache
 
 // The k best (sq_dist, index) of one query, worst on top.
 struct Heap {
@@ -16,8 +16,9 @@ struct Heap {
   int64_t k;
   int64_t size;
 
-  // Points come in ascending order of index, so an equal distance never replaces an older one.
-  bool wants(double value) const { return size < k || value < sq_dist[0]; }
+  // What a distance must be under to come in. Points come in ascending order of index, so an equal
+  // one never replaces an older one.
+  double limit() const { return size < k ? INFINITY : sq_dist[0]; }
 
   bool worse(int64_t a, int64_t b) const {
     return sq_dist[a] > sq_dist[b] || (sq_dist[a] == sq_dist[b] && index[a] > index[b]);
@@ -67,44 +68,112 @@ struct Heap {
   }
 };
 
+// The queries that a thread takes through all points at a time.
+template <class Q, class P>
+class QueryGroup {
+ public:
+  QueryGroup(const Q& queries, const Codes& query_codes, const P& points, const Codes& codes,
+             int64_t n_points, int64_t dim, int64_t panels)
+      : queries_(queries),
+        query_codes_(query_codes),
+        points_(points),
+        codes_(codes),
+        n_points_(n_points),
+        dim_(dim),
+        panel_words_(codes.depth / kStep * kTileCols),
+        packed_(panels * panel_words_),
+        panels_(panels),
+        heaps_(panels * kTileCols),
+        block_(block_size(codes), codes.depth),
+        block_index_(block_size(codes)) {}
+
+  // Neighbours of queries first .. first + count - 1 into rows of [count, k].
+  void search(int64_t first, int64_t count, int64_t k, bool exclude_self, double* sq_dist,
+              int64_t* index) {
+    const int64_t n_panels = (count + kTileCols - 1) / kTileCols;
+    for (int64_t p = 0; p < n_panels; ++p) {
+      int64_t rows[kTileCols];
+      const int64_t begin = p * kTileCols;
+      const int64_t width = min(kTileCols, count - begin);
+      for (int64_t i = 0; i < kTileCols; ++i) {
+        panels_.get()[p].clear(i);
+        if (i >= width) continue;
+        rows[i] = first + begin + i;
+        panels_.get()[p].place(i, query_codes_, rows[i], INFINITY);
+        heaps_.get()[begin + i] = {sq_dist + (begin + i) * k, index + (begin + i) * k, k, 0};
+      }
+      pack_points(query_codes_, rows, width, kTileCols, packed_.get() + p * panel_words_);
+    }
+    const int64_t block = block_size(codes_);
+    for (int64_t begin = 0; begin < n_points_; begin += block) {
+      const int64_t size = min(block, n_points_ - begin);
+      for (int64_t i = 0; i < size; ++i) block_index_.get()[i] = begin + i;
+      block_.load(codes_, block_index_.get(), size);
+      for (int64_t p = 0; p < n_panels; ++p) meet(p, begin, size, first, exclude_self);
+    }
+    for (int64_t q = 0; q < count; ++q) heaps_.get()[q].sort();
+  }
+
+ private:
+  const Q queries_;
+  const Codes& query_codes_;
+  const P points_;
+  const Codes& codes_;
+  const int64_t n_points_;
+  const int64_t dim_;
+  const int64_t panel_words_;
+  Buffer<int32_t> packed_;
+  Buffer<Panel> panels_;
+  Buffer<Heap> heaps_;
+  CentreBlock block_;
+  Buffer<int64_t> block_index_;
+
+  // A panel of queries and the block of points from `begin` on.
+  void meet(int64_t p, int64_t begin, int64_t size, int64_t first, bool exclude_self) {
+    Panel& panel = panels_.get()[p];
+    for (int64_t c = 0; c < size; c += kTileRows) {
+      const Tile tile = block_.against(packed_.get() + p * panel_words_, c);
+      sift(tile, panel, block_, c, [&](int64_t lane, int64_t centre, float) {
+        const int64_t query = first + p * kTileCols + lane;
+        const int64_t point = begin + centre;
+        if (exclude_self && point == query) return;
+        Heap& heap = heaps_.get()[p * kTileCols + lane];
+        const double value = FASTSEL_LEVEL::sq_dist(queries_[query], points_[point], dim_);
+        if (!(value < heap.limit())) return;
+        heap.push(value, point);
+        panel.reaches[lane] = reach(heap.limit(), query_codes_.errors[query], codes_.scale);
+      });
+    }
+  }
+};
+
+template <class Q, class P>
+void search(const Q& queries, const Codes& query_codes, const P& points, const Codes& codes,
+            int64_t n_points, int64_t first_query, int64_t count, int64_t k, bool exclude_self,
+            double* sq_dist, int64_t* index, int threads) {
+  const int64_t panels = group_panels(codes, count, threads);
+  const int64_t group_size = panels * kTileCols;
+  const int64_t n_groups = (count + group_size - 1) / group_size;
+#pragma omp parallel num_threads(threads)
+  {
+    QueryGroup<Q, P> group(queries, query_codes, points, codes, n_points, points.dim, panels);
+#pragma omp for schedule(dynamic)
+    for (int64_t g = 0; g < n_groups; ++g) {
+      const int64_t begin = g * group_size;
+      group.search(first_query + begin, min(group_size, count - begin), k, exclude_self,
+                   sq_dist + begin * k, index + begin * k);
+    }
+  }
+}
+
 }  // namespace
 
-void knn(const Matrix& queries, const Matrix& points, int64_t first_query, int64_t count, int64_t k,
-         bool exclude_self, double* sq_dist, int64_t* index, int threads) {
-  const int64_t dim = points.dim;
-  const int64_t point_tile = kPointTileElements / dim + 1;
-  const int64_t query_tiles = (count + kQueryTile - 1) / kQueryTile;
+void knn(const Matrix& queries, const Codes& query_codes, const Matrix& points, const Codes& codes,
+         int64_t first_query, int64_t count, int64_t k, bool exclude_self, double* sq_dist,
+         int64_t* index, int threads) {
   with_rows(points, [&](const auto& rows) {
-#pragma omp parallel num_threads(threads)
-    {
-      const Buffer<double> wide(kQueryTile * dim);
-#pragma omp for schedule(dynamic)
-      for (int64_t tile = 0; tile < query_tiles; ++tile) {
-        const int64_t begin = tile * kQueryTile;
-        const int64_t end = begin + kQueryTile < count ? begin + kQueryTile : count;
-        Heap heaps[kQueryTile];
-        with_rows(queries, [&](const auto& query_rows) {
-          for (int64_t q = begin; q < end; ++q) {
-            widen_row(query_rows[first_query + q], dim, wide.get() + (q - begin) * dim);
-            heaps[q - begin] = {sq_dist + q * k, index + q * k, k, 0};
-          }
-        });
-        for (int64_t p0 = 0; p0 < points.n; p0 += point_tile) {
-          const int64_t p1 = p0 + point_tile < points.n ? p0 + point_tile : points.n;
-          for (int64_t q = begin; q < end; ++q) {
-            const Row<double, false> query{wide.get() + (q - begin) * dim, 1.0};
-            Heap& heap = heaps[q - begin];
-            const int64_t skip = exclude_self ? first_query + q : -1;
-            for (int64_t p = p0; p < p1; ++p) {
-              if (p == skip) continue;
-              const double value = FASTSEL_LEVEL::sq_dist(query, rows[p], dim);
-              if (heap.wants(value)) heap.push(value, p);
-            }
-          }
-        }
-        for (int64_t q = begin; q < end; ++q) heaps[q - begin].sort();
-      }
-    }
+    search(std::decay_t<decltype(rows)>(queries), query_codes, rows, codes, points.n, first_query,
+           count, k, exclude_self, sq_dist, index, threads);
   });
 }
 

@@ -5,19 +5,11 @@
 // picking, and drops a candidate as soon as the rival beats it; groups need no synchronisation.
 #include <type_traits>
 
-#include "cpu/filter.h"
+#include "cpu/panel.h"
 
 namespace fastsel::FASTSEL_LEVEL {
 
 namespace {
-
-constexpr int64_t kBlockUnit = 24;  // a multiple of every level's kTileRows
-constexpr int64_t kMaxBlock = 20 * kBlockUnit;
-constexpr int64_t kBlockBytes = 64 << 10;
-constexpr int64_t kGroupBytes = 448 << 10;
-constexpr int64_t kMaxPanels = 32;
-
-static_assert(kBlockUnit % kTileRows == 0, "blocks hold whole tiles");
 
 // A pair that may lower a key.
 struct Survivor {
@@ -29,12 +21,9 @@ struct Survivor {
 constexpr int64_t kSurvivors = 1024;
 constexpr int64_t kTilePairs = kTileRows * kTileCols;
 
-// The candidates of a panel.
-struct Panel {
-  alignas(64) float scales[kTileCols];
-  float sq_norms[kTileCols];
-  float reaches[kTileCols];  // kNobody: no candidate
-  int64_t rows[kTileCols];   // -1: no candidate
+// A panel of candidates.
+struct Candidates : Panel {
+  int64_t rows[kTileCols];  // -1: no candidate
 };
 
 struct Block {
@@ -65,10 +54,9 @@ class Group {
       const int64_t begin = p * kTileCols;
       const int64_t width = count - begin < kTileCols ? count - begin : kTileCols;
       pack_points(codes_, index + begin, width, kTileCols, panel_data(p));
-      Panel& panel = panels_.get()[p];
+      Candidates& panel = panels_.get()[p];
       for (int64_t i = 0; i < kTileCols; ++i) {
-        panel.scales[i] = panel.sq_norms[i] = 0.0f;
-        panel.reaches[i] = kNobody;
+        panel.clear(i);
         panel.rows[i] = -1;
         if (i < width) place(panel, i, index[begin + i]);
       }
@@ -79,14 +67,15 @@ class Group {
   void apply(const Block& block) {
     const int64_t panels = slots_ / kTileCols;
     for (int64_t p = 0; p < panels; ++p) {
-      Panel& panel = panels_.get()[p];
-      int64_t found = 0;
+      Candidates& panel = panels_.get()[p];
       for (int64_t c = 0; c < block.count; c += kTileRows) {
         const Tile tile = block.packed.against(panel_data(p), c);
-        found = sift(tile, panel, block, c, found);
-        if (found >= kSurvivors) found = settle(panel, block, found);
+        sift(tile, panel, block.packed, c, [&](int64_t lane, int64_t centre, float sq_dist) {
+          note(panel, block, {lane, centre, sq_dist});
+        });
+        if (n_survivors_ >= kSurvivors) settle(panel, block);
       }
-      settle(panel, block, found);
+      settle(panel, block);
     }
     work.filtered += size * block.count;
   }
@@ -111,8 +100,9 @@ class Group {
   double* const keys_;
   const int64_t steps_;
   Buffer<int32_t> packed_;
-  Buffer<Panel> panels_;
+  Buffer<Candidates> panels_;
   Buffer<Survivor> survivors_;
+  int64_t n_survivors_ = 0;
   int64_t slots_ = 0;
 
   int64_t n_panels() const { return (size + kTileCols - 1) / kTileCols; }
@@ -121,72 +111,24 @@ class Group {
 
   float reach_of(int64_t row) const { return reach(keys_[row], codes_.errors[row], codes_.scale); }
 
-  void place(Panel& panel, int64_t lane, int64_t row) {
+  void place(Candidates& panel, int64_t lane, int64_t row) {
     panel.rows[lane] = row;
-    panel.scales[lane] = codes_.scales[row];
-    panel.sq_norms[lane] = codes_.sq_norms[row];
-    panel.reaches[lane] = reach_of(row);
+    panel.place(lane, codes_, row, reach_of(row));
   }
 
-  // Notes the pairs of a tile that may lower a key; returns the number of pairs noted so far.
-  int64_t sift(const Tile& tile, Panel& panel, const Block& block, int64_t first, int64_t found) {
-    const CentreBlock& centres = block.packed;
-    float error = 0.0f;  // the largest of the tile's centres
-    for (int64_t r = 0; r < kTileRows; ++r) {
-      error = centres.errors()[first + r] > error ? centres.errors()[first + r] : error;
-    }
-    Vec scales[kTileVecs];
-    Vec sq_norms[kTileVecs];
-    Vec bounds[kTileVecs];
-    Ints under = {};
-    for (int64_t v = 0; v < kTileVecs; ++v) {
-      scales[v] = FASTSEL_LEVEL::load(panel.scales + v * kVec);
-      sq_norms[v] = FASTSEL_LEVEL::load(panel.sq_norms + v * kVec);
-      bounds[v] = squared(FASTSEL_LEVEL::load(panel.reaches + v * kVec) + broadcast(error));
-    }
-#pragma GCC unroll 8
-    for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < kTileVecs; ++v) {
-        under |= filtered(tile.sums[r][v], scales[v], sq_norms[v], centres.scales()[first + r],
-                          centres.sq_norms()[first + r]) < bounds[v];
-      }
-    }
-    if (__builtin_expect(!any(under), 1)) return found;
-    return note(tile, panel, block, first, found);
-  }
-
-  __attribute__((noinline)) int64_t note(const Tile& tile, Panel& panel, const Block& block,
-                                         int64_t first, int64_t found) {
-    const CentreBlock& centres = block.packed;
-    for (int64_t c = first; c < first + kTileRows; ++c) {
-      const float error = centres.errors()[c];
-      for (int64_t v = 0; v < kTileVecs; ++v) {
-        const int64_t begin = v * kVec;
-        const Vec sq_dists =
-            filtered(tile.sums[c - first][v], FASTSEL_LEVEL::load(panel.scales + begin),
-                     FASTSEL_LEVEL::load(panel.sq_norms + begin), centres.scales()[c],
-                     centres.sq_norms()[c]);
-        const Vec reaches = FASTSEL_LEVEL::load(panel.reaches + begin);
-        if (!any(sq_dists < squared(reaches + broadcast(error)))) continue;
-        for (int64_t i = 0; i < kVec; ++i) {
-          float& reach = panel.reaches[begin + i];
-          if (!(sq_dists[i] < (reach + error) * (reach + error))) continue;
-          survivors_.get()[found++] = {begin + i, c, sq_dists[i]};
-          const float promise =
-              promised_reach(sq_dists[i], panel.sq_norms[begin + i] + centres.sq_norms()[c],
-                             codes_.errors[panel.rows[begin + i]], error);
-          if (promise < reach) reach = promise;
-        }
-      }
-    }
-    return found;
+  // Notes a pair, and how near it promises to be: that of a lane's next pairs is then asked more.
+  void note(Candidates& panel, const Block& block, const Survivor& pair) {
+    survivors_.get()[n_survivors_++] = pair;
+    const float promise = promised_reach(
+        pair.sq_dist, panel.sq_norms[pair.lane] + block.packed.sq_norms()[pair.centre],
+        codes_.errors[panel.rows[pair.lane]], block.packed.errors()[pair.centre]);
+    if (promise < panel.reaches[pair.lane]) panel.reaches[pair.lane] = promise;
   }
 
   // Canonical distances of the survivors, latest first: they have the smallest filtered distances
   // of their lane, and rule out most of the earlier ones.
-  int64_t settle(Panel& panel, const Block& block, int64_t found) {
-    for (int64_t s = found - 1; s >= 0; --s) {
+  void settle(Candidates& panel, const Block& block) {
+    for (int64_t s = n_survivors_ - 1; s >= 0; --s) {
       const Survivor& survivor = survivors_.get()[s];
       const int64_t row = panel.rows[survivor.lane];
       float& reach = panel.reaches[survivor.lane];
@@ -198,7 +140,7 @@ class Group {
       const float exact = reach_of(row);
       if (!(exact >= reach)) reach = exact;
     }
-    return 0;
+    n_survivors_ = 0;
   }
 
   // Moves candidates from the last panels into the gaps of the first ones, panel by panel.
@@ -206,7 +148,7 @@ class Group {
     int64_t gap = 0;
     while (size <= slots_ - kTileCols) {
       const int64_t last = slots_ / kTileCols - 1;
-      const Panel& from = panels_.get()[last];
+      const Candidates& from = panels_.get()[last];
       for (int64_t lane = 0; lane < kTileCols; ++lane) {
         if (from.rows[lane] < 0) continue;
         while (panels_.get()[gap / kTileCols].rows[gap % kTileCols] >= 0) ++gap;
@@ -219,9 +161,6 @@ class Group {
     }
   }
 };
-
-int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Cuts rows, ascending by what they have seen, into groups of at most `limit` rows, each taken
 // through the centres from what its first row has seen on: what the others see for a second time
@@ -252,11 +191,8 @@ int64_t cut_groups(const int64_t* rows, int64_t n_rows, const int64_t* seen, int
 Work refresh(const Matrix& points, const Codes& codes, const int64_t* rows, int64_t n_rows,
              double* keys, int64_t* seen, const int64_t* centres, int64_t n_centres, Rival rival,
              int threads) {
-  const int64_t row_bytes = codes.depth / kStep * static_cast<int64_t>(sizeof(int32_t));
-  const int64_t block_size =
-      max(kBlockUnit, min(kMaxBlock, kBlockBytes / row_bytes / kBlockUnit * kBlockUnit));
-  const int64_t even = (n_rows + 4 * threads * kTileCols - 1) / (4 * threads * kTileCols);
-  const int64_t panels = max(1, min(min(kMaxPanels, even), kGroupBytes / (kTileCols * row_bytes)));
+  const int64_t block_rows = block_size(codes);
+  const int64_t panels = group_panels(codes, n_rows, threads);
   const int64_t group_size = panels * kTileCols;
   const Buffer<int64_t> starts(n_rows / kTileCols + 2);
   const int64_t n_groups = cut_groups(rows, n_rows, seen, n_centres, group_size, starts.get());
@@ -266,7 +202,7 @@ Work refresh(const Matrix& points, const Codes& codes, const int64_t* rows, int6
 #pragma omp parallel num_threads(threads) reduction(+ : filtered, canonical)
     {
       Group<std::decay_t<decltype(typed)>> group(typed, points.dim, codes, keys, panels);
-      Block block = {CentreBlock(block_size, codes.depth), nullptr, 0};
+      Block block = {CentreBlock(block_rows, codes.depth), nullptr, 0};
 #pragma omp for schedule(dynamic)
       for (int64_t g = 0; g < n_groups; ++g) {
         const int64_t* members = rows + starts.get()[g];
@@ -274,7 +210,7 @@ Work refresh(const Matrix& points, const Codes& codes, const int64_t* rows, int6
         group.load(members, starts.get()[g + 1] - starts.get()[g]);
         while (group.size > 0 && begin < n_centres) {
           block.centres = centres + begin;
-          block.count = min(block_size, n_centres - begin);
+          block.count = min(block_rows, n_centres - begin);
           block.packed.load(codes, block.centres, block.count);
           begin += block.count;
           group.apply(block);

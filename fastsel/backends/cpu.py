@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, Codes, frame, largest_code
+from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, frame, largest_code
 from fastsel.points import Points
 
 NAME = "cpu"
@@ -69,18 +69,12 @@ def min_update(
     )
 
 
-def encode(points: Points) -> Codes:
-    """The codes of points that the filter works on."""
-    shift, scale = frame(sys.modules[__name__], points)
-    n, dim = points.n, points.dim
-    values = np.empty((n, -(-dim // 4) * 4), np.int8)
-    per_row = np.empty((3, n), np.float32)
-    codes = Codes(values, per_row[0], per_row[1], per_row[2], scale)
-    _native().encode(
-        *(points.data, points.norms, shift, scale, largest_code(dim)),
-        *(codes.values, codes.scales, codes.sq_norms, codes.errors, threads()),
-    )
-    return codes
+def encode(*parts: Points) -> list[Any]:
+    """The core's CodedPoints of each of some points, in one frame: the first's."""
+    shift, scale = frame(sys.modules[__name__], *parts)
+    limit = largest_code(parts[0].dim)
+    coded = _native().CodedPoints
+    return [coded(p.data, p.norms, shift, scale, limit, threads()) for p in parts]
 
 
 class Pool:
@@ -98,17 +92,10 @@ class Pool:
 
     def __init__(self, points: Points, capacity: int) -> None:
         self._core = _native()
-        self._points = points
-        self._codes = encode(points)
+        self._dim = points.dim
+        (self._coded,) = encode(points)
         self._picks = np.empty(capacity, np.int64)
         self._count = 0
-
-    def _arguments(self) -> tuple[Any, ...]:
-        codes = self._codes
-        return (
-            *(self._points.data, self._points.norms),
-            *(codes.values, codes.scales, codes.sq_norms, codes.errors, codes.scale),
-        )
 
     def append(self, picks: npt.NDArray[np.int64]) -> None:
         """Add rows to the centres that `refresh` applies."""
@@ -128,11 +115,11 @@ class Pool:
         """
         # Rows that have seen equally many centres share their panels' work; the longest come first.
         rows = rows[np.argsort(seen[rows], kind="stable")]
-        work = np.cumsum(self._count - seen[rows]) * self._points.dim
+        work = np.cumsum(self._count - seen[rows]) * self._dim
         total = np.zeros(2, np.int64)
         for part in np.split(rows, np.flatnonzero(np.diff(work // CALL_WORK)) + 1):
             total += self._core.refresh(
-                *self._arguments(),
+                self._coded,
                 part,
                 keys,
                 seen,
@@ -156,28 +143,35 @@ class Pool:
         Returns the number of picks, of pairs filtered and of pairs computed canonically.
         """
         count, filtered, canonical = self._core.pick(
-            *self._arguments(), rows, keys, *rival, min_distance, picks, sq_radii, threads()
+            self._coded, rows, keys, *rival, min_distance, picks, sq_radii, threads()
         )
         return int(count), int(filtered), int(canonical)
 
 
-def knn(
-    queries: Points,
-    points: Points,
-    first_query: int,
-    exclude_self: bool,
-    sq_dist: npt.NDArray[np.float64],
-    index: npt.NDArray[np.int64],
-) -> None:
-    """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1."""
-    _native().knn(
-        queries.data,
-        queries.norms,
-        points.data,
-        points.norms,
-        first_query,
-        exclude_self,
-        sq_dist,
-        index,
-        threads(),
-    )
+class Neighbours:
+    """Neighbours of queries among points, for any part of the queries at a time.
+
+    Memory: a byte for each component of queries and points, and 12 bytes for each of them.
+    """
+
+    def __init__(self, queries: Points, points: Points) -> None:
+        self._core = _native()
+        if queries is points:
+            (self._points,) = encode(points)
+            self._queries = self._points
+        else:
+            if queries.data.dtype != points.data.dtype:
+                queries, points = queries.widened(), points.widened()
+            self._points, self._queries = encode(points, queries)
+
+    def search(
+        self,
+        first_query: int,
+        exclude_self: bool,
+        sq_dist: npt.NDArray[np.float64],
+        index: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1."""
+        self._core.knn(
+            self._queries, self._points, first_query, exclude_self, sq_dist, index, threads()
+        )

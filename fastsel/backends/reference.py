@@ -92,26 +92,31 @@ class Pool:
         return len(picks), 0, len(picks) * len(rows)
 
 
-def knn(
-    queries: Points,
-    points: Points,
-    first_query: int,
-    exclude_self: bool,
-    sq_dist: npt.NDArray[np.float64],
-    index: npt.NDArray[np.int64],
-) -> None:
-    """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
+class Neighbours:
+    """Neighbours of queries among points, for any part of the queries at a time."""
 
-    Ascending by (squared distance, index). With `exclude_self`, query i skips point i.
-    """
-    k = sq_dist.shape[1]
-    all_points = points.rows(slice(None))
-    for offset in range(len(sq_dist)):
-        query = first_query + offset
-        row_dist = canonical.sq_dists(all_points, queries.rows(slice(query, query + 1)))
-        if exclude_self:
-            row_dist[query] = np.inf
-        # A stable sort leaves equal distances in order of index.
-        nearest = np.argsort(row_dist, kind="stable")[:k]
-        sq_dist[offset] = row_dist[nearest]
-        index[offset] = nearest
+    def __init__(self, queries: Points, points: Points) -> None:
+        self._queries = queries
+        self._points = points.rows(slice(None))
+
+    def search(
+        self,
+        first_query: int,
+        exclude_self: bool,
+        sq_dist: npt.NDArray[np.float64],
+        index: npt.NDArray[np.int64],
+    ) -> None:
+        """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
+
+        Ascending by (squared distance, index). With `exclude_self`, query i skips point i.
+        """
+        k = sq_dist.shape[1]
+        for offset in range(len(sq_dist)):
+            query = first_query + offset
+            row_dist = canonical.sq_dists(self._points, self._queries.rows(slice(query, query + 1)))
+            if exclude_self:
+                row_dist[query] = np.inf
+            # A stable sort leaves equal distances in order of index.
+            nearest = np.argsort(row_dist, kind="stable")[:k]
+            sq_dist[offset] = row_dist[nearest]
+            index[offset] = nearest
