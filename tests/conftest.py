@@ -32,3 +32,13 @@ def backend(request):
     core.use_level(level)
     yield name
     core.use_level(before)
+
+
+@pytest.fixture(params=[] if cpu.unusable_because() else cpu._core().levels())
+def level(request):
+    """An instruction set, which the cpu backend uses during the test."""
+    core = cpu._core()
+    before = core.level()
+    core.use_level(request.param)
+    yield request.param
+    core.use_level(before)

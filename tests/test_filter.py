@@ -53,15 +53,6 @@ def assert_bounds_hold(x):
     assert (sq_dists >= np.square(lowest) * (1 - 2.0**-18) - slack).all()
 
 
-@pytest.fixture(params=[] if cpu.unusable_because() else cpu._core().levels())
-def level(request):
-    core = cpu._core()
-    before = core.level()
-    core.use_level(request.param)
-    yield request.param
-    core.use_level(before)
-
-
 @pytest.mark.parametrize("case", case_params(max_n=200))
 def test_bounds_hold_on_every_case(case, level):
     assert_bounds_hold(CASES[case])

@@ -37,15 +37,6 @@ def assert_exact(case, dtype, **options):
     np.testing.assert_array_equal(radii, expected(case, dtype)[1])
 
 
-@pytest.fixture(params=[] if cpu.unusable_because() else cpu._core().levels())
-def level(request):
-    core = cpu._core()
-    before = core.level()
-    core.use_level(request.param)
-    yield request.param
-    core.use_level(before)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LARGE_CASES)
 def test_every_case_on_every_level(case, dtype, level):
