@@ -64,7 +64,7 @@ class Greedy:
     A round brings the points of largest keys up to date (refresh), takes those that still lead the
     rest (active), and picks among them while the best beats the best key outside (the rival).
     Everything else keeps its stale key: a stale key is an upper bound, so the picks are those of
-    the plain loop. No pair of point and centre is looked at twice.
+    the plain loop, and hardly a pair of point and centre is looked at twice.
     """
 
     def __init__(
@@ -200,9 +200,7 @@ def rough_leaders(
         cut = np.partition(sample, place)[place]
         rows = np.flatnonzero(keys >= cut)
         if cut >= 0 and size // 2 <= len(rows) <= 2 * size:
-            below = np.where(keys < cut, keys, SELECTED)
-            best = int(np.argmax(below))
-            return rows, (float(below[best]), best) if below[best] >= 0 else NO_RIVAL
+            return rows, _best_below(keys, cut)
     return leaders(keys, size)
 
 
@@ -219,10 +217,12 @@ def leaders(
     ties = np.flatnonzero(keys == cut)
     room = size - int(np.count_nonzero(above))
     rows = np.flatnonzero(above)
-    if len(ties) > room:
-        rival = (float(cut), int(ties[room]))
-    else:
-        below = np.where(keys < cut, keys, SELECTED)
-        best = int(np.argmax(below))
-        rival = (float(below[best]), best) if below[best] >= 0 else NO_RIVAL
+    rival = (float(cut), int(ties[room])) if len(ties) > room else _best_below(keys, cut)
     return np.sort(np.concatenate([rows, ties[:room]])), rival
+
+
+def _best_below(keys: npt.NDArray[np.float64], cut: float) -> tuple[float, int]:
+    """The first unselected point of those under the cut: (key, index)."""
+    below = np.where(keys < cut, keys, SELECTED)
+    best = int(np.argmax(below))
+    return (float(below[best]), best) if below[best] >= 0 else NO_RIVAL

@@ -24,28 +24,32 @@ int64_t argmax(const double* keys, int64_t n) {
   return i;
 }
 
-void fill_matrix(const Codes& codes, const int64_t* index, int64_t n, int64_t stride, float* out,
-                 int threads) {
+}  // namespace
+
+int64_t matrix_stride(int64_t n_rows) { return (n_rows + kTileCols - 1) / kTileCols * kTileCols; }
+
+void filter_matrix(const Codes& codes, const int64_t* rows, int64_t n_rows, int64_t stride,
+                   float* out, int threads) {
   const int64_t n_panels = stride / kTileCols;
-  CentreBlock centres(n, codes.depth);
-  centres.load(codes, index, n);
+  CentreBlock centres(n_rows, codes.depth);
+  centres.load(codes, rows, n_rows);
 #pragma omp parallel num_threads(threads)
   {
     const Buffer<int32_t> panel(codes.depth / kStep * kTileCols);
 #pragma omp for schedule(dynamic)
     for (int64_t p = 0; p < n_panels; ++p) {
       const int64_t begin = p * kTileCols;
-      const int64_t width = n - begin < kTileCols ? n - begin : kTileCols;
-      pack_points(codes, index + begin, width, kTileCols, panel.get());
+      const int64_t width = n_rows - begin < kTileCols ? n_rows - begin : kTileCols;
+      pack_points(codes, rows + begin, width, kTileCols, panel.get());
       alignas(64) float scales[kTileCols];
       alignas(64) float sq_norms[kTileCols];
       for (int64_t i = 0; i < kTileCols; ++i) {
-        scales[i] = i < width ? codes.scales[index[begin + i]] : 0.0f;
-        sq_norms[i] = i < width ? codes.sq_norms[index[begin + i]] : INFINITY;
+        scales[i] = i < width ? codes.scales[rows[begin + i]] : 0.0f;
+        sq_norms[i] = i < width ? codes.sq_norms[rows[begin + i]] : INFINITY;
       }
-      for (int64_t first = 0; first < n; first += kTileRows) {
+      for (int64_t first = 0; first < n_rows; first += kTileRows) {
         const Tile tile = centres.against(panel.get(), first);
-        for (int64_t r = 0; r < kTileRows && first + r < n; ++r) {
+        for (int64_t r = 0; r < kTileRows && first + r < n_rows; ++r) {
           float* row = out + (first + r) * stride + begin;
           for (int64_t v = 0; v < kTileVecs; ++v) {
             store(row + v * kVec,
@@ -56,15 +60,6 @@ void fill_matrix(const Codes& codes, const int64_t* index, int64_t n, int64_t st
       }
     }
   }
-}
-
-}  // namespace
-
-int64_t matrix_stride(int64_t n_rows) { return (n_rows + kTileCols - 1) / kTileCols * kTileCols; }
-
-void filter_matrix(const Codes& codes, const int64_t* rows, int64_t n_rows, int64_t stride,
-                   float* out, int threads) {
-  fill_matrix(codes, rows, n_rows, stride, out, threads);
 }
 
 int64_t pick(const Matrix& points, const Codes& codes, const int64_t* rows, int64_t n_rows,
@@ -83,7 +78,7 @@ int64_t pick(const Matrix& points, const Codes& codes, const int64_t* rows, int6
   }
   *work = {n_rows * n_rows, 0};
   int64_t count = 0;
-  fill_matrix(codes, rows, n_rows, stride, matrix.get(), threads);
+  filter_matrix(codes, rows, n_rows, stride, matrix.get(), threads);
   with_rows(points, [&](const auto& typed) {
     while (count < max_picks) {
       const int64_t best = argmax(key.get(), n_rows);

@@ -52,7 +52,7 @@ class Group {
     size = count;
     for (int64_t p = 0; p < n_panels(); ++p) {
       const int64_t begin = p * kTileCols;
-      const int64_t width = count - begin < kTileCols ? count - begin : kTileCols;
+      const int64_t width = min(kTileCols, count - begin);
       pack_points(codes_, index + begin, width, kTileCols, panel_data(p));
       Candidates& panel = panels_.get()[p];
       for (int64_t i = 0; i < kTileCols; ++i) {
