@@ -89,7 +89,8 @@ def greedy_select(
     Notes
     -----
     Cost O(N M D) time at most, and D + 68 bytes of memory for each point beyond `features`, with
-    some 45 MB for the work in hand. The method is Algorithm 1 of arXiv 2509.16499 (Gonzalez 1985); its radius is at most twice the best possible k-center radius.
+    some 45 MB for the work in hand. The method is Algorithm 1 of arXiv 2509.16499 (Gonzalez 1985);
+    its radius is at most twice the best possible k-center radius.
 
     Examples
     --------
