@@ -25,9 +25,9 @@ SELECTED = -1.0
 NO_RIVAL = (-np.inf, -1)  # beaten by every point that is not selected
 
 # Candidates looked at in a round: twice as many as there are picks, within these limits. Fewer make
-# more rounds; more are compared in vain, the more so in the beginning, where each pick still moves
-# most keys.
-MIN_REFRESHED = 32
+# more rounds, and in the beginning, where each pick still moves most keys, rounds without a pick;
+# more are compared in vain.
+MIN_REFRESHED = 2048
 MAX_REFRESHED = 8192
 MAX_ACTIVE = 2048
 FEWEST_ACTIVE = 64
