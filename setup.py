@@ -125,7 +125,7 @@ setup(
             "fastsel._core_cpu",
             ["csrc/bindings_cpu.cpp", "csrc/cpu/dispatch.cpp"],
             language="c++",
-            depends=["setup.py", *map(str, sorted(Path("csrc").rglob("*.h")))],
+            depends=["setup.py", *map(str, sorted(Path("csrc").rglob("*.[ch]*")))],
         )
     ],
     cmdclass={"build_ext": BuildCore},
