@@ -76,12 +76,13 @@ def page(record: dict[str, Any], json_name: str, plot_name: str) -> str:
 
 
 def _head(record: dict[str, Any], json_name: str, plot_name: str) -> str:
-    note = "\n\n**A trial of the command with tiny sizes: its figures mean nothing.**"
-    return f"""# Threshold decay: where to begin, how to decay, how fast{note if record["trial"] else ""}
+    trial = "\n\n**A trial of the command with tiny sizes: its figures mean nothing.**"
+    title = "# Threshold decay: where to begin, how to decay, how fast"
+    return f"""{title}{trial if record["trial"] else ""}
 
 Made by `python -m bench.threshold`; all figures of this page are from one run, and are in
-[{json_name}]({json_name}). Entropy is `fastsel.kl_entropy` of the picks, H_1 in nats. Seconds are
-medians of {record["rounds"]} rounds in which everyone takes a turn.
+[{json_name}]({json_name}). Entropy is `fastsel.kl_entropy` of the picks, H_1 in nats. Seconds
+are medians of {record["rounds"]} rounds in which everyone takes a turn.
 
 ## The rule
 

@@ -214,9 +214,8 @@ def threshold_decay_select(
     Notes
     -----
     Cost O(N M D) time at most, and D + 68 bytes of memory for each point beyond `features`, with
-    some 45 MB for the work in hand. A sweep that could accept something takes O(N) besides: with a
-    `decay` close to 1 there are about log(`threshold` / last threshold) / (1 - `decay`) of them.
-    Algorithm 2 of arXiv 2509.16499.
+    some 45 MB for the work in hand; a `decay` close to 1 costs no more than greedy selection. The
+    method is Algorithm 2 of arXiv 2509.16499.
 
     Examples
     --------
@@ -233,7 +232,8 @@ def threshold_decay_select(
     points = checks.points("features", features, metric)
     capacity = checks.count("n_samples", n_samples, points.n)
     if isinstance(threshold, str):
-        checks.choice("threshold", threshold, ("auto",))
+        if threshold != "auto":
+            raise ValueError(f"threshold must be 'auto' or a real number, got {threshold!r}")
     elif checks.real("threshold", threshold) <= 0:
         raise ValueError(f"threshold must be positive, got {threshold!r}")
     if not 0 < checks.real("decay", decay) < 1:

@@ -3,9 +3,9 @@
 The plain algorithm compares every candidate with all accepted points, in every sweep. Here a
 candidate keeps, from sweep to sweep, its key (fastsel/schedule.py): its squared distance to the
 points it has seen, an upper bound of that to all. A key at or under the threshold rejects it with
-no work, and where all keys are, so is every candidate, and the sweep is skipped. The rest is taken
-in blocks: refreshed with what they have not seen, each until it falls to the threshold, and those
-left are compared with each other and accepted in their order.
+no work, and where all keys are, the sweep is skipped. The rest is taken in blocks: refreshed with
+what they have not seen, each until it falls to the threshold, and those left are compared with each
+other and accepted in their order. Sweeps that have few candidates are made several at a time.
 """
 
 from __future__ import annotations
@@ -67,9 +67,8 @@ class ThresholdDecay(Selection):
 
     def farthest(self) -> float:
         """The largest distance of a point to the selected set."""
-        while self.seen[np.argmax(self.keys)] < self.count:
-            rows, rival = rough_leaders(self.keys, MAX_REFRESHED)
-            self._pool.refresh(rows, self.keys, self.seen, rival)
+        while self.keys.max() > 0 and self.seen[np.argmax(self.keys)] < self.count:
+            self._refresh(*rough_leaders(self.keys, MAX_REFRESHED))
         return self._bound()
 
     def _bound(self) -> float:
@@ -102,11 +101,17 @@ class ThresholdDecay(Selection):
     def _next_thresholds(self, threshold: float, decay: float) -> list[float]:
         """Those of this sweep and of the next ones, as long as few points concern them all."""
         thresholds = [threshold]
-        size = min(self.max_active, max(MIN_TOGETHER, 2 * self.count))
+        size = min(MAX_REFRESHED, max(MIN_TOGETHER, 2 * self.count))
         if np.count_nonzero(self.keys > largest_key(threshold, self._metric)) < size:
-            place = max(0, len(self.keys) - 1 - size)
-            cut = distance(float(np.partition(self.keys, place)[place]), self._metric)
-            while len(thresholds) < MAX_SWEEPS and cut <= (lower := thresholds[-1] * decay):
+            rows, rival = rough_leaders(self.keys, size)
+            self._refresh(rows, rival)
+            # Above the cut are points of these rows only, and at most max_active of them.
+            cut = max(0.0, rival[0])
+            if len(rows) > self.max_active:
+                place = len(rows) - 1 - self.max_active
+                cut = max(cut, float(np.partition(self.keys[rows], place)[place]))
+            nearest = distance(cut, self._metric)
+            while len(thresholds) < MAX_SWEEPS and nearest <= (lower := thresholds[-1] * decay):
                 thresholds.append(lower)
         return thresholds
 
@@ -122,24 +127,23 @@ class ThresholdDecay(Selection):
             size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * (len(self.picks) - self.count)))
             # Several sweeps need all their candidates at once: _next_thresholds lets few in.
             block = rows[:size] if len(limits) == 1 else rows
-            fresh = self._refresh(block, limits[-1])
+            self._refresh(block, (limits[-1], -1))  # a rival that larger keys beat, and no others
+            fresh = block[self.keys[block] > limits[-1]]
             picks += self._accept(fresh[: self.max_active], limits)
             rows = np.concatenate([fresh[self.max_active :], rows[len(block) :]])
             progress.update(self.count)
         return picks
 
-    def _refresh(self, rows: npt.NDArray[np.int64], limit: float) -> npt.NDArray[np.int64]:
-        """Bring rows up to date; returns those whose keys stay above the limit."""
+    def _refresh(self, rows: npt.NDArray[np.int64], rival: tuple[float, int]) -> None:
+        """Bring rows up to date, each as long as it beats the rival."""
         begin = time.perf_counter()
-        rival = (limit, -1)  # beaten by larger keys only
+        rows = rows[self.seen[rows] < self.count]
         filtered, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
-        fresh = rows[self.keys[rows] > limit]
         self.record.rounds += 1
         self.record.refreshed += len(rows)
         self.record.refresh_pairs += filtered
         self.record.canonical_pairs += evaluated
         self.record.refresh_seconds += time.perf_counter() - begin
-        return fresh
 
     def _accept(
         self, rows: npt.NDArray[np.int64], limits: npt.NDArray[np.float64]

@@ -122,8 +122,9 @@ def test_initial_is_the_prefix_and_counts(backend):
     assert_equal(
         select(x, 30, backend=backend, **options), oracle.threshold_decay(x, 30, **options)
     )
-    picks = fastsel.threshold_decay_select(x, 3, initial=[40, 3, 17], backend=backend)
-    np.testing.assert_array_equal(picks, [40, 3, 17])
+    for order in ([40, 3, 17], np.arange(65)[::-1]):
+        picks = fastsel.threshold_decay_select(x, len(order), initial=order, backend=backend)
+        np.testing.assert_array_equal(picks, order)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
