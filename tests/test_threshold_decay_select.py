@@ -8,6 +8,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import CASES, LARGE_CASES, case_params
+from certificate import certify_threshold_decay
 
 import fastsel
 from fastsel import schedule, threshold
@@ -274,6 +275,17 @@ def test_every_block_size(monkeypatch, case, decay, refreshed, active, together)
 @pytest.mark.parametrize("case", ["normal", "lattice", "duplicates"])
 def test_a_first_threshold_that_accepts_most(case):
     assert_exact(case, first=reach(large(case)) / 100, decay=0.5)
+
+
+@needs_core
+@pytest.mark.parametrize("decay_when", RULES)
+@pytest.mark.parametrize("decay", [0.9, 0.999])
+def test_fifty_thousand_points_are_certified(decay, decay_when):
+    rng = np.random.default_rng(8)
+    centres = rng.normal(size=(40, 8))
+    x = (centres[rng.integers(0, 40, 50_000)] + 0.4 * rng.normal(size=(50_000, 8))).astype("f4")
+    results = select(x, 400, decay=decay, decay_when=decay_when, backend="cpu")
+    certify_threshold_decay(x, *results, decay, decay_when)
 
 
 @needs_core
