@@ -214,8 +214,8 @@ def threshold_decay_select(
     Notes
     -----
     Cost O(N M D) time at most, and D + 68 bytes of memory for each point beyond `features`, with
-    some 45 MB for the work in hand; a `decay` close to 1 costs no more than greedy selection. The
-    method is Algorithm 2 of arXiv 2509.16499.
+    some 45 MB for the work in hand. With a `decay` close to 1 the time is about that of greedy
+    selection. The method is Algorithm 2 of arXiv 2509.16499.
 
     Examples
     --------

@@ -89,14 +89,14 @@ class ThresholdDecay(Selection):
                 threshold = lower
                 number += 1
             thresholds = self._next_thresholds(threshold, decay)
-            for threshold, picks in zip(thresholds, self._sweep(thresholds, progress), strict=True):
+            for passed, picks in zip(thresholds, self._sweep(thresholds, progress), strict=True):
                 if picks:
-                    self._sweeps.append((threshold, number, int(picks)))
+                    self._sweeps.append((passed, number, int(picks)))
+                    self.record.sweeps = number
+                    self.record.accepting += 1
                 # No point is left above the threshold: another sweep at it accepts nothing.
                 number += 2 if picks and decay_when == "stalled" else 1
-            threshold *= decay
-        self.record.sweeps = self._sweeps[-1][1]
-        self.record.accepting = len(self._sweeps) - 1
+            threshold = thresholds[-1] * decay
 
     def _next_thresholds(self, threshold: float, decay: float) -> list[float]:
         """Those of this sweep and of the next ones, as long as few points concern them all."""

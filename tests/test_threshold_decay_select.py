@@ -9,6 +9,9 @@ import oracle
 import pytest
 from cases import CASES, LARGE_CASES, case_params
 from certificate import certify_threshold_decay
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import fastsel
 from fastsel import schedule, threshold
@@ -221,6 +224,29 @@ def test_a_memory_limit_too_low_says_what_is_needed(limit, backend):
     x = np.random.default_rng(0).normal(size=(40_000, 8))
     with pytest.raises(ValueError, match=r"memory_limit must be at least [\d,]+ bytes"):
         fastsel.threshold_decay_select(x, 100, memory_limit=limit, backend=backend)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    x=hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 40), st.integers(1, 3)),
+        elements=st.one_of(st.integers(-3, 3).map(float), st.floats(-1, 1, width=16)),
+    ),
+    m=st.integers(1, 40),
+    first=st.one_of(st.just("auto"), st.floats(1e-3, 10)),
+    decay=st.floats(0.01, 0.995),
+    decay_when=st.sampled_from(RULES),
+    data=st.data(),
+)
+def test_any_small_pool(x, m, first, decay, decay_when, data):
+    initial = data.draw(st.lists(st.integers(0, len(x) - 1), unique=True, min_size=1, max_size=m))
+    m = max(len(initial), min(m, len(x)))
+    options = {"threshold": first, "decay": decay, "decay_when": decay_when, "initial": initial}
+    expected = oracle.threshold_decay(x, m, **options)
+    for backend in (name for name, status in fastsel.backends().items() if status.usable):
+        results = select(x, m, on_shortfall="return", backend=backend, **options)
+        assert_equal(results, expected)
 
 
 # On pools that take every path of the kernels.
