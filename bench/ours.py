@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fastsel
 from bench.data import Features
 from bench.loops import Picks
@@ -15,8 +17,8 @@ def select(features: Features, m: int) -> Picks:
     return picks
 
 
-def work_record(features: Features, m: int) -> dict[str, float]:
+def work_record(features: Features, m: int) -> dict[str, Any]:
     """What the same selection did: pairs, rounds, seconds by phase. Another run, not timed."""
-    record: dict[str, float] = {}
+    record: dict[str, Any] = {}
     fastsel.greedy_select(features, m, start=0, record=record)
     return record

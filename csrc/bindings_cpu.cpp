@@ -1,7 +1,10 @@
 // Python bindings of the CPU kernels: arguments are unpacked and checked here, nothing else.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -15,6 +18,8 @@ namespace py = pybind11;
 
 namespace {
 
+using fastsel::Centres;
+using fastsel::Coded;
 using fastsel::Codes;
 using fastsel::Dtype;
 using fastsel::Kernels;
@@ -81,32 +86,14 @@ void require_rows(const Indices& rows, int64_t n, const char* what) {
   for (int64_t i = 0; i < rows.shape(0); ++i) require(0 <= values[i] && values[i] < n, what);
 }
 
-// Points with their codes. Holds the points' memory.
-class CodedPoints {
+// Codes of rows, in NumPy's memory.
+class CodeArrays {
  public:
-  CodedPoints(py::array points, py::object norms, const Doubles& shift, double scale, int64_t limit,
-              int threads)
-      : points_(std::move(points)), norms_(std::move(norms)), matrix_(matrix(points_, norms_)) {
-    const int64_t n = matrix_.n;
-    const int64_t depth = (matrix_.dim + 3) / 4 * 4;
-    require(shift.ndim() == 1 && shift.shape(0) == matrix_.dim, "shift must be float64 [d]");
-    require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / matrix_.dim,
-            "limit is out of range");
-    values = Bytes({n, depth});
-    scales = Floats(n);
-    sq_norms = Floats(n);
-    errors = Floats(n);
+  CodeArrays(int64_t n, int64_t depth, double scale)
+      : values({n, depth}), scales(n), sq_norms(n), errors(n) {
     codes_ = {values.data(), scales.data(), sq_norms.data(), errors.data(), depth, scale};
-    int8_t* values_out = values.mutable_data();
-    float* scales_out = scales.mutable_data();
-    float* sq_norms_out = sq_norms.mutable_data();
-    float* errors_out = errors.mutable_data();
-    py::gil_scoped_release release;
-    active->encode(matrix_, shift.data(), scale, limit, depth, values_out, scales_out, sq_norms_out,
-                   errors_out, threads);
   }
 
-  const Matrix& points() const { return matrix_; }
   const Codes& codes() const { return codes_; }
 
   Bytes values;
@@ -115,17 +102,110 @@ class CodedPoints {
   Floats errors;
 
  private:
-  const py::array points_;
-  const py::object norms_;
-  const Matrix matrix_;
   Codes codes_;
 };
 
-py::tuple refresh(const CodedPoints& coded, const Indices& rows, Doubles keys, Indices seen,
-                  const Indices& centres, double rival_key, int64_t rival_row, int threads) {
+// Points with their codes and, given a basis, those of their sketches. Holds the points' memory.
+class CodedPoints {
+ public:
+  CodedPoints(py::array points, py::object norms, const Doubles& shift, double scale, int64_t limit,
+              int threads, const std::optional<Floats>& basis)
+      : points_(std::move(points)),
+        norms_(std::move(norms)),
+        matrix_(matrix(points_, norms_)),
+        codes(matrix_.n, (matrix_.dim + 3) / 4 * 4, scale) {
+    require(shift.ndim() == 1 && shift.shape(0) == matrix_.dim, "shift must be float64 [d]");
+    encode(shift, limit, nullptr, &codes, threads);
+    if (!basis) return;
+    require(basis->ndim() == 2 && basis->shape(0) == matrix_.dim && basis->shape(1) > 0 &&
+                basis->shape(1) % fastsel::kSketchUnit == 0,
+            "basis must be float32 [d, depth] with a depth in whole units");
+    sketch.emplace(matrix_.n, basis->shape(1), scale);
+    encode(shift, limit, basis->data(), &*sketch, threads);
+  }
+
+  const Matrix& points() const { return matrix_; }
+
+  Coded coded() const { return {matrix_, codes.codes(), sketch ? sketch->codes() : Codes{}}; }
+
+ private:
+  const py::array points_;
+  const py::object norms_;
+  const Matrix matrix_;
+
+  void encode(const Doubles& shift, int64_t limit, const float* basis, CodeArrays* out,
+              int threads) {
+    const int64_t depth = out->codes().depth;
+    require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / depth,
+            "limit is out of range");
+    int8_t* values = out->values.mutable_data();
+    float* scales = out->scales.mutable_data();
+    float* sq_norms = out->sq_norms.mutable_data();
+    float* errors = out->errors.mutable_data();
+    py::gil_scoped_release release;
+    active->encode(matrix_, shift.data(), out->codes().scale, limit, basis, depth, values, scales,
+                   sq_norms, errors, threads);
+  }
+
+ public:
+  CodeArrays codes;
+  std::optional<CodeArrays> sketch;
+};
+
+// Picked rows in order, with copies of their codes: the pool's own lie wherever the rows are.
+class PickedCentres {
+ public:
+  PickedCentres(const CodedPoints& points, int64_t capacity)
+      : n_points_(points.points().n),
+        source_(points.coded()),
+        rows_(capacity),
+        codes_(capacity, source_.codes.depth, source_.codes.scale) {
+    if (source_.sketch.values != nullptr) {
+      sketch_.emplace(capacity, source_.sketch.depth, source_.sketch.scale);
+    }
+  }
+
+  void append(const Indices& rows) {
+    require_rows(rows, n_points_, "rows must be int64 [r] in [0, n)");
+    require(count_ + rows.shape(0) <= rows_.shape(0), "more rows than the capacity");
+    std::memcpy(rows_.mutable_data() + count_, rows.data(),
+                static_cast<size_t>(rows.shape(0)) * sizeof(int64_t));
+    copy(source_.codes, rows, &codes_);
+    if (sketch_) copy(source_.sketch, rows, &*sketch_);
+    count_ += rows.shape(0);
+  }
+
+  Centres centres() const {
+    return {rows_.data(), count_, codes_.codes(), sketch_ ? sketch_->codes() : Codes{}};
+  }
+
+  int64_t n_points() const { return n_points_; }
+
+ private:
+  void copy(const Codes& from, const Indices& rows, CodeArrays* to) {
+    for (int64_t i = 0; i < rows.shape(0); ++i) {
+      const int64_t row = rows.data()[i];
+      std::memcpy(to->values.mutable_data() + (count_ + i) * from.depth,
+                  from.values + row * from.depth, static_cast<size_t>(from.depth));
+      to->scales.mutable_data()[count_ + i] = from.scales[row];
+      to->sq_norms.mutable_data()[count_ + i] = from.sq_norms[row];
+      to->errors.mutable_data()[count_ + i] = from.errors[row];
+    }
+  }
+
+  const int64_t n_points_;
+  const Coded source_;
+  Indices rows_;
+  CodeArrays codes_;
+  std::optional<CodeArrays> sketch_;
+  int64_t count_ = 0;
+};
+
+py::tuple refresh(const CodedPoints& coded, const PickedCentres& centres, const Indices& rows,
+                  Doubles keys, Indices seen, double rival_key, int64_t rival_row, int threads) {
   const int64_t n = coded.points().n;
+  require(centres.n_points() == n, "centres must be rows of the points");
   require_rows(rows, n, "rows must be int64 [r] in [0, n)");
-  require_rows(centres, n, "centres must be int64 [c] in [0, n)");
   require(keys.ndim() == 1 && keys.shape(0) == n, "keys must be float64 [n]");
   require(seen.ndim() == 1 && seen.shape(0) == n, "seen must be int64 [n]");
   double* keys_out = keys.mutable_data();
@@ -133,11 +213,10 @@ py::tuple refresh(const CodedPoints& coded, const Indices& rows, Doubles keys, I
   Work work;
   {
     py::gil_scoped_release release;
-    work = active->refresh(coded.points(), coded.codes(), rows.data(), rows.shape(0), keys_out,
-                           seen_out, centres.data(), centres.shape(0), {rival_key, rival_row},
-                           threads);
+    work = active->refresh(coded.coded(), rows.data(), rows.shape(0), keys_out, seen_out,
+                           centres.centres(), {rival_key, rival_row}, threads);
   }
-  return py::make_tuple(work.filtered, work.canonical);
+  return py::make_tuple(work.filtered, work.passed, work.canonical);
 }
 
 py::tuple pick(const CodedPoints& coded, const Indices& rows, Doubles keys, double rival_key,
@@ -157,7 +236,7 @@ py::tuple pick(const CodedPoints& coded, const Indices& rows, Doubles keys, doub
   int64_t count;
   {
     py::gil_scoped_release release;
-    count = active->pick(coded.points(), coded.codes(), rows.data(), rows.shape(0), keys_out,
+    count = active->pick(coded.points(), coded.codes.codes(), rows.data(), rows.shape(0), keys_out,
                          {rival_key, rival_row}, min_distance, picks.shape(0), picks_out,
                          sq_radii_out, &work, threads);
   }
@@ -194,7 +273,7 @@ Floats filter_matrix(const CodedPoints& coded, const Indices& rows, int threads)
   Floats out({rows.shape(0), static_cast<py::ssize_t>(stride)});
   float* data = out.mutable_data();
   py::gil_scoped_release release;
-  active->filter_matrix(coded.codes(), rows.data(), rows.shape(0), stride, data, threads);
+  active->filter_matrix(coded.codes.codes(), rows.data(), rows.shape(0), stride, data, threads);
   return out;
 }
 
@@ -205,7 +284,8 @@ void knn(const CodedPoints& queries, const CodedPoints& points, int64_t first_qu
   require(q.dim == p.dim, "queries and points must have the same number of columns");
   require(q.dtype == p.dtype && (q.norms == nullptr) == (p.norms == nullptr),
           "queries and points must have the same dtype and metric");
-  require(queries.codes().scale == points.codes().scale, "codes must have the same scale");
+  require(queries.codes.codes().scale == points.codes.codes().scale,
+          "codes must have the same scale");
   require(sq_dist.ndim() == 2 && index.ndim() == 2 && sq_dist.shape(0) == index.shape(0) &&
               sq_dist.shape(1) == index.shape(1),
           "sq_dist and index must be [count, k]");
@@ -216,8 +296,8 @@ void knn(const CodedPoints& queries, const CodedPoints& points, int64_t first_qu
   double* sq_dist_out = sq_dist.mutable_data();
   int64_t* index_out = index.mutable_data();
   py::gil_scoped_release release;
-  active->knn(q, queries.codes(), p, points.codes(), first_query, count, k, exclude_self,
-              sq_dist_out, index_out, threads);
+  active->knn(q, queries.codes.codes(), p, points.codes.codes(), first_query, count, k,
+              exclude_self, sq_dist_out, index_out, threads);
 }
 
 py::list levels() {
@@ -256,19 +336,28 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("min_update", &min_update, py::arg("points"), py::arg("norms").none(true),
         py::arg("centres"), py::arg("centre_norms").none(true), py::arg("centre"),
         py::arg("sq_dist").noconvert(), py::arg("threads"));
+  py::class_<CodeArrays>(m, "Codes", "What the filter knows of rows; csrc/cpu/filter.h.")
+      .def_readonly("values", &CodeArrays::values)
+      .def_readonly("scales", &CodeArrays::scales)
+      .def_readonly("sq_norms", &CodeArrays::sq_norms)
+      .def_readonly("errors", &CodeArrays::errors)
+      .def_property_readonly("scale", [](const CodeArrays& self) { return self.codes().scale; });
   py::class_<CodedPoints>(m, "CodedPoints",
-                          "Points with the int8 codes of the filter; holds the points' memory.")
-      .def(py::init<py::array, py::object, const Doubles&, double, int64_t, int>(),
+                          "Points with their int8 codes and, given a basis, those of their "
+                          "sketches; holds the points' memory.")
+      .def(py::init<py::array, py::object, const Doubles&, double, int64_t, int,
+                    const std::optional<Floats>&>(),
            py::arg("points"), py::arg("norms").none(true), py::arg("shift"), py::arg("scale"),
-           py::arg("limit"), py::arg("threads"))
-      .def_readonly("values", &CodedPoints::values)
-      .def_readonly("scales", &CodedPoints::scales)
-      .def_readonly("sq_norms", &CodedPoints::sq_norms)
-      .def_readonly("errors", &CodedPoints::errors)
-      .def_property_readonly("scale", [](const CodedPoints& self) { return self.codes().scale; });
-  m.def("refresh", &refresh, py::arg("coded"), py::arg("rows").noconvert(),
-        py::arg("keys").noconvert(), py::arg("seen").noconvert(), py::arg("centres").noconvert(),
-        py::arg("rival_key"), py::arg("rival_row"), py::arg("threads"));
+           py::arg("limit"), py::arg("threads"), py::arg("basis") = py::none())
+      .def_readonly("codes", &CodedPoints::codes)
+      .def_readonly("sketch", &CodedPoints::sketch);
+  py::class_<PickedCentres>(m, "PickedCentres", "Picked rows in order, with copies of their codes.")
+      .def(py::init<const CodedPoints&, int64_t>(), py::arg("points"), py::arg("capacity"),
+           py::keep_alive<1, 2>())
+      .def("append", &PickedCentres::append, py::arg("rows").noconvert());
+  m.def("refresh", &refresh, py::arg("coded"), py::arg("centres"), py::arg("rows").noconvert(),
+        py::arg("keys").noconvert(), py::arg("seen").noconvert(), py::arg("rival_key"),
+        py::arg("rival_row"), py::arg("threads"));
   m.def("pick", &pick, py::arg("coded"), py::arg("rows").noconvert(), py::arg("keys").noconvert(),
         py::arg("rival_key"), py::arg("rival_row"), py::arg("min_distance"),
         py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(), py::arg("threads"));

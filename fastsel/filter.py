@@ -25,9 +25,7 @@ def frame(backend: ModuleType, *parts: Points) -> tuple[npt.NDArray[np.float64],
 
     Distances do not depend on the shift, but the error of a code grows with the norm of its row.
     """
-    first = parts[0]
-    step = -(-first.n // max(MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS // first.dim))
-    shift = first.rows(slice(None, None, step)).mean(axis=0)
+    shift = sample(parts[0]).mean(axis=0)
     largest = 0.0
     for points in parts:
         sq_norms = np.full(points.n, np.inf)
@@ -36,6 +34,12 @@ def frame(backend: ModuleType, *parts: Points) -> tuple[npt.NDArray[np.float64],
     # Powers of two beyond this would leave float64 when squared, and gain nothing.
     exponent = max(-500, math.frexp(largest)[1]) if largest > 0 else 0
     return shift, math.ldexp(1.0, -exponent)
+
+
+def sample(points: Points) -> npt.NDArray[np.float64]:
+    """Some rows, float64 [S, D], evenly spaced."""
+    step = -(-points.n // max(MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS // points.dim))
+    return points.rows(slice(None, None, step))
 
 
 def largest_code(dim: int) -> int:

@@ -11,8 +11,9 @@ index).
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from fastsel import canonical
 from fastsel.points import Points
 from fastsel.progress import Progress
+from fastsel.sketch import Trial
 
 SELECTED = -1.0
 NO_RIVAL = (-np.inf, -1)  # beaten by every point that is not selected
@@ -48,6 +50,7 @@ class Record:
     refreshed: int = 0  # rows brought up to date, over all rounds
     active: int = 0  # rows compared with each other, over all rounds
     refresh_pairs: int = 0  # pairs that the filter looked at in refreshes
+    passed_pairs: int = 0  # those of them that passed the sketch, where there is one
     pick_pairs: int = 0  # the same among active rows
     canonical_pairs: int = 0  # those whose canonical distance was computed
     dense_pairs: int = 0  # those that the plain loop computes: points times picks
@@ -55,8 +58,11 @@ class Record:
     refresh_seconds: float = 0.0
     pick_seconds: float = 0.0
 
-    def as_dict(self) -> dict[str, float]:
-        """The record as plain numbers, with the pairs of point and pick that no refresh saw."""
+    # What sketches would cost by a sample of the data, as fastsel.sketch.Trial; the least is taken.
+    trials: list[Trial] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record in plain types, with the pairs of point and pick that no refresh saw."""
         return {**asdict(self), "pruned_pairs": self.dense_pairs - self.refresh_pairs}
 
 
@@ -79,6 +85,7 @@ class Selection:
         self.count = 0
         self._backend = backend
         self._pool = backend.Pool(points, capacity)
+        self.record.trials = self._pool.trials
 
     def apply_anchors(self, anchors: Points) -> None:
         """Count vectors from outside the pool as selected, without picking any."""
@@ -144,7 +151,7 @@ class Greedy(Selection):
         size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * self.count))
         rows, rival = rough_leaders(self.keys, size)
         leaders_at = clock()
-        filtered, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
+        filtered, passed, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
         refresh_at = clock()
         active = rows[beats(self.keys[rows], rows, rival)]
         room = min(self.max_active, max(FEWEST_ACTIVE, self.count // 2))
@@ -155,6 +162,7 @@ class Greedy(Selection):
         record.refreshed += len(rows)
         record.active += len(active)
         record.refresh_pairs += filtered
+        record.passed_pairs += passed
         record.canonical_pairs += evaluated
         record.leaders_seconds += leaders_at - begin
         record.refresh_seconds += refresh_at - leaders_at

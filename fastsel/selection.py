@@ -33,7 +33,7 @@ def greedy_select(
     backend: str = "auto",
     memory_limit: int | None = None,
     progress: ProgressOption = False,
-    record: dict[str, float] | None = None,
+    record: dict[str, Any] | None = None,
 ) -> Any:
     """Choose a diverse subset by exact greedy (farthest-point, k-center) selection.
 
@@ -89,9 +89,9 @@ def greedy_select(
 
     Notes
     -----
-    Cost O(N M D) time at most, and D + 68 bytes of memory for each point beyond `features`, with
-    some 45 MB for the work in hand. The method is Algorithm 1 of arXiv 2509.16499 (Gonzalez 1985);
-    its radius is at most twice the best possible k-center radius.
+    Cost O(N M D) time at most. Memory beyond `features`: at most 1.5 D + 80 bytes for each point,
+    as much for each pick, and some 45 MB for the work in hand. The method is Algorithm 1 of arXiv
+    2509.16499 (Gonzalez 1985); its radius is at most twice the best possible k-center radius.
 
     Examples
     --------

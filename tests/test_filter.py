@@ -23,9 +23,9 @@ def decoded(codes, dim):
     return codes.values[:, :dim].astype(np.float64) * codes.scales[:, None].astype(np.float64)
 
 
-def filtered(points, codes):
+def filtered(points, coded):
     """The filter's squared distances of all pairs, float32 [centre, point]."""
-    seen = cpu._core().filter_matrix(codes, np.arange(points.n), 1)
+    seen = cpu._core().filter_matrix(coded, np.arange(points.n), 1)
     assert (seen[:, points.n :] == np.inf).all()
     return seen[:, : points.n]
 
@@ -33,7 +33,8 @@ def filtered(points, codes):
 def assert_bounds_hold(x):
     """What the filter says of a pair, its canonical distance bears out."""
     points = as_points("x", x)
-    (codes,) = cpu.encode(points)
+    (coded,) = cpu.encode(points)
+    codes = coded.codes
     rows = points.rows(slice(None))
     shift, scale = filter.frame(cpu, points)
     assert scale == codes.scale
@@ -42,7 +43,7 @@ def assert_bounds_hold(x):
     assert (np.linalg.norm(images - decoded(codes, points.dim), axis=1) <= errors).all()
     assert (np.linalg.norm(images, axis=1) <= 1.0 + 1e-12).all()
 
-    sq_dists = filtered(points, codes).astype(np.float64)
+    sq_dists = filtered(points, coded).astype(np.float64)
     exact = np.sqrt(canonical.sq_dists(rows[:, None], rows[None])) * scale
     reach = exact + errors[None, :] + errors[:, None]
     assert (sq_dists <= np.square(reach * (1 + 2.0**-22) + 2.0**-50)).all()
@@ -84,13 +85,14 @@ def test_extreme_scales_stay_exact(scale, level):
 def test_inner_products_are_exact_on_every_level(level, dim):
     x = np.random.default_rng(dim).normal(size=(100, dim)).astype(np.float32)
     points = Points(x)
-    (codes,) = cpu.encode(points)
+    (coded,) = cpu.encode(points)
+    codes = coded.codes
     values = codes.values.astype(np.int64)
     assert (values[:, dim:] == 0).all()
     assert abs(values).max() == filter.LARGEST_CODE
     scales, norms = codes.scales.astype(np.float64), codes.sq_norms.astype(np.float64)
     expected = norms[:, None] + norms - 2 * (values @ values.T) * scales[:, None] * scales
-    np.testing.assert_allclose(filtered(points, codes), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(filtered(points, coded), expected, rtol=0, atol=1e-6)
 
 
 def test_codes_are_small_enough_for_int32_sums():
@@ -108,15 +110,15 @@ def test_an_error_stated_too_small_is_caught(monkeypatch):
     x = np.random.default_rng(0).normal(size=(2000, 24)).astype(np.float32)
     picks, radii = fastsel.greedy_select(x, 1000, return_distances=True, backend="cpu")
     certify_greedy(x, picks, radii)
-    encode = cpu.encode
+    coded = cpu._coded
 
-    def overconfident(*parts):
-        coded = encode(*parts)
-        for codes in coded:
-            np.subtract(codes.errors, np.float32(0.01), out=codes.errors)
-        return coded
+    def overconfident(*args):
+        result = coded(*args)
+        errors = result.codes.errors
+        np.subtract(errors, np.float32(0.01), out=errors)
+        return result
 
-    monkeypatch.setattr(cpu, "encode", overconfident)
+    monkeypatch.setattr(cpu, "_coded", overconfident)
     picks, radii = fastsel.greedy_select(x, 1000, return_distances=True, backend="cpu")
     with pytest.raises(AssertionError):
         certify_greedy(x, picks, radii)

@@ -33,19 +33,30 @@ inline float round_up(double value) {
   return static_cast<double>(nearest) < value ? __builtin_nextafterf(nearest, INFINITY) : nearest;
 }
 
-// The reach of a point of error `error` whose squared distance may still fall under `key`.
-inline float reach(double key, float error, double scale) {
-  if (!(key > 0.0)) return kNobody;  // nothing is nearer than a duplicate
-  const double radius = __builtin_sqrt(key) * scale + static_cast<double>(error);
-  return round_up(radius * (1.0 + 0x1p-20) + 0x1p-50);
+// The reach of a point of error `error` for what may lie within `radius`, at least.
+inline float reach(double radius, float error) {
+  return round_up((radius + static_cast<double>(error)) * (1.0 + 0x1p-20) + 0x1p-50);
 }
 
-// At least the reach of a point after a pair with this filtered squared distance is evaluated.
-inline float promised_reach(float filtered, float sq_norms, float error, float centre_error) {
-  // sq_norms is the sum of both; the filtered distance may be too small by 32 u of it.
+// The radius, times scale, within which a pair may still lower a key; below 0 where none may, as
+// nothing is nearer than a duplicate.
+inline double radius_of(double key, double scale) {
+  return key > 0.0 ? __builtin_sqrt(key) * scale : -1.0;
+}
+
+// The reach of a point of error `error` whose squared distance may still fall under `key`.
+inline float reach(double key, float error, double scale) {
+  const double radius = radius_of(key, scale);
+  return radius < 0.0 ? kNobody : reach(radius, error);
+}
+
+// At least the distance, times scale, of a pair with this filtered squared distance; `sq_norms`
+// and `errors` are the sums of both.
+inline double promised_radius(float filtered, float sq_norms, float errors) {
+  // The filtered distance may be too small by 32 u of the norms.
   const double sq_dist = static_cast<double>(filtered) + 0x1p-18 * static_cast<double>(sq_norms);
-  const double radius = __builtin_sqrt(sq_dist > 0.0 ? sq_dist : 0.0) + centre_error + 2.0 * error;
-  return round_up(radius * (1.0 + 0x1p-18) + 0x1p-48);
+  const double radius = __builtin_sqrt(sq_dist > 0.0 ? sq_dist : 0.0) + errors;
+  return radius * (1.0 + 0x1p-18) + 0x1p-48;
 }
 
 // Squared distances of decoded rows, never too large: one vector of points against a centre.
@@ -53,6 +64,12 @@ inline Vec filtered(Ints product, Vec scales, Vec sq_norms, float centre_scale,
                     float centre_sq_norm) {
   return (sq_norms + broadcast(centre_sq_norm)) -
          __builtin_convertvector(product, Vec) * scales * broadcast(2.0f * centre_scale);
+}
+
+// The same for a single pair.
+inline float filtered(int32_t product, float scale, float sq_norm, float centre_scale,
+                      float centre_sq_norm) {
+  return (sq_norm + centre_sq_norm) - static_cast<float>(product) * scale * (2.0f * centre_scale);
 }
 
 inline Vec squared(Vec x) { return x * x; }
@@ -90,26 +107,19 @@ class CentreBlock {
     return (count + kTileRows - 1) / kTileRows * kTileRows;
   }
 
+  // Rows index[0 .. count), wherever they lie.
   void load(const Codes& codes, const int64_t* index, int64_t count) {
-    const int64_t size = whole_tiles(count);
-    for (int64_t i = 0; i < size; ++i) {
-      int32_t* words = words_.get() + i * steps_;
-      if (i >= count) {
-        std::memset(words, 0, static_cast<size_t>(steps_) * sizeof(int32_t));
-        sums_.get()[i] = 0;
-        scales()[i] = errors()[i] = 0.0f;
-        sq_norms()[i] = INFINITY;
-        continue;
-      }
+    for (int64_t i = 0; i < count; ++i) {
       if (i + kAhead < count) prefetch(codes, index[i + kAhead]);
-      const int64_t row = index[i];
-      const int8_t* code = codes.values + row * codes.depth;
-      for (int64_t k = 0; k < steps_; ++k) words[k] = centre_word(code + k * kStep);
-      sums_.get()[i] = first_sum(code, codes.depth);
-      scales()[i] = codes.scales[row];
-      sq_norms()[i] = codes.sq_norms[row];
-      errors()[i] = codes.errors[row];
+      place(i, codes, index[i]);
     }
+    pad(count);
+  }
+
+  // Rows begin .. begin + count - 1.
+  void load(const Codes& codes, int64_t begin, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) place(i, codes, begin + i);
+    pad(count);
   }
 
   Tile against(const int32_t* points, int64_t first) const {
@@ -131,6 +141,25 @@ class CentreBlock {
 
  private:
   static constexpr int64_t kAhead = 8;
+
+  void place(int64_t i, const Codes& codes, int64_t row) {
+    int32_t* words = words_.get() + i * steps_;
+    const int8_t* code = codes.values + row * codes.depth;
+    for (int64_t k = 0; k < steps_; ++k) words[k] = centre_word(code + k * kStep);
+    sums_.get()[i] = first_sum(code, codes.depth);
+    scales()[i] = codes.scales[row];
+    sq_norms()[i] = codes.sq_norms[row];
+    errors()[i] = codes.errors[row];
+  }
+
+  void pad(int64_t count) {
+    for (int64_t i = count; i < whole_tiles(count); ++i) {
+      std::memset(words_.get() + i * steps_, 0, static_cast<size_t>(steps_) * sizeof(int32_t));
+      sums_.get()[i] = 0;
+      scales()[i] = errors()[i] = 0.0f;
+      sq_norms()[i] = INFINITY;
+    }
+  }
 
   const int64_t steps_;
   const int64_t capacity_;

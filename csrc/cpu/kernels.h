@@ -18,7 +18,7 @@ struct Matrix {
 
 // How rows look to the filter; csrc/cpu/filter.h tells what these mean.
 struct Codes {
-  const int8_t* values;   // [n, depth]; depth is dim rounded up to a multiple of 4
+  const int8_t* values;   // [n, depth]; depth is a multiple of 4
   const float* scales;    // [n]
   const float* sq_norms;  // [n]
   const float* errors;    // [n]
@@ -39,7 +39,8 @@ struct Rival {
 
 // What a call did, so that its speed can be explained.
 struct Work {
-  int64_t filtered;   // pairs that the filter looked at
+  int64_t filtered;   // pairs that the filter, or the sketch, looked at
+  int64_t passed;     // pairs that passed the sketch
   int64_t canonical;  // pairs whose canonical distance was computed
 };
 
@@ -47,11 +48,16 @@ struct Work {
 using MinUpdate = void(const Matrix& points, const Matrix& centres, int64_t centre, double* sq_dist,
                        int threads);
 
-// Codes of points: integers of at most `limit` in magnitude, limit^2 dim < 2^31. `shift` is
+// Codes of points: integers of at most `limit` in magnitude, limit^2 depth < 2^31. `shift` is
 // float64 [dim], `scale` a power of two that takes norms of shifted points to at most 1.
+//
+// With a basis, float32 [dim, depth] of spectral norm at most 1 whose last column is zero, codes of
+// their sketches: the products with its columns and, last, the norm of what these leave. depth is
+// then a multiple of kSketchUnit.
+constexpr int64_t kSketchUnit = 32;
 using Encode = void(const Matrix& points, const double* shift, double scale, int64_t limit,
-                    int64_t depth, int8_t* values, float* scales, float* sq_norms, float* errors,
-                    int threads);
+                    const float* basis, int64_t depth, int8_t* values, float* scales,
+                    float* sq_norms, float* errors, int threads);
 
 // The k nearest points of `count` queries from first_query on, ascending by (sq_dist, index), into
 // sq_dist and index [count, k]. With exclude_self, query i skips point i. Queries and points are of
@@ -60,12 +66,26 @@ using Knn = void(const Matrix& queries, const Codes& query_codes, const Matrix& 
                  const Codes& codes, int64_t first_query, int64_t count, int64_t k,
                  bool exclude_self, double* sq_dist, int64_t* index, int threads);
 
+// Rows of points with their codes, and those of their sketches where there are any.
+struct Coded {
+  Matrix points;
+  Codes codes;
+  Codes sketch;  // values: null without
+};
+
+// Rows that were picked, in order, and copies of their codes: row i is that of `codes` at i.
+struct Centres {
+  const int64_t* rows;  // [n]
+  int64_t n;
+  Codes codes;
+  Codes sketch;
+};
+
 // Applies to each of the listed rows of points, in order, the centres it has not seen: seen[row] is
-// how many of the `centres` (rows of points) keys[row] accounts for; the rows ascend by it. A row
-// is dropped, partly refreshed, as soon as it no longer beats the rival.
-using Refresh = Work(const Matrix& points, const Codes& codes, const int64_t* rows, int64_t n_rows,
-                     double* keys, int64_t* seen, const int64_t* centres, int64_t n_centres,
-                     Rival rival, int threads);
+// how many of the centres keys[row] accounts for; the rows ascend by it. A row is dropped, partly
+// refreshed, as soon as it no longer beats the rival.
+using Refresh = Work(const Coded& points, const int64_t* rows, int64_t n_rows, double* keys,
+                     int64_t* seen, const Centres& centres, Rival rival, int threads);
 
 // Greedy picks among the listed rows, ascending, whose keys are up to date: the row of largest key,
 // as long as it beats the rival and sqrt(key) > min_distance, at most max_picks times. The others'

@@ -95,4 +95,40 @@ inline void sift(const Tile& tile, const Panel& panel, const CentreBlock& centre
   if (__builtin_expect(any(under), 0)) visit(tile, panel, centres, first, f);
 }
 
+// A pair of a panel's lane and a centre of a block.
+struct Pair {
+  int32_t lane;
+  int32_t centre;
+};
+
+constexpr int64_t kTilePairs = kTileRows * kTileCols;
+
+// Lists the pairs of a panel and a tile of centres from `first` on that pass the filter, in order
+// of the centres, into pairs [kTilePairs]; returns their number. For filters that many pairs pass.
+inline int64_t list_passing(const Tile& tile, const Panel& panel, const CentreBlock& centres,
+                            int64_t first, Pair* pairs) {
+  const float error = centres.largest_error(first);
+  Vec bounds[kTileVecs];
+  for (int64_t v = 0; v < kTileVecs; ++v) {
+    bounds[v] = squared(load(panel.reaches + v * kVec) + broadcast(error));
+  }
+  int64_t count = 0;
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    const int64_t centre = first + r;
+    uint64_t passing = 0;
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kTileVecs; ++v) {
+      const Vec sq_dists =
+          filtered(tile.sums[r][v], load(panel.scales + v * kVec), load(panel.sq_norms + v * kVec),
+                   centres.scales()[centre], centres.sq_norms()[centre]);
+      passing |= bits(sq_dists < bounds[v]) << (v * kVec);
+    }
+    for (; passing != 0; passing &= passing - 1) {
+      pairs[count++] = {__builtin_ctzll(passing), static_cast<int32_t>(centre)};
+    }
+  }
+  return count;
+}
+
 }  // namespace fastsel::FASTSEL_LEVEL

@@ -76,7 +76,7 @@ int64_t pick(const Matrix& points, const Codes& codes, const int64_t* rows, int6
     key.get()[i] = keys[rows[i]];
     reaches.get()[i] = reach(keys[rows[i]], codes.errors[rows[i]], codes.scale);
   }
-  *work = {n_rows * n_rows, 0};
+  *work = {n_rows * n_rows, 0, 0};
   int64_t count = 0;
   filter_matrix(codes, rows, n_rows, stride, matrix.get(), threads);
   with_rows(points, [&](const auto& typed) {

@@ -55,6 +55,19 @@ inline bool any(Ints m) {
 #endif
 }
 
+// A bit for each lane that is true.
+inline uint64_t bits(Ints m) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)m, (__m512i)m);
+#elif defined(__AVX2__)
+  return static_cast<uint64_t>(_mm256_movemask_ps((__m256)m));
+#else
+  uint64_t all = 0;
+  for (int64_t i = 0; i < kVec; ++i) all |= static_cast<uint64_t>(m[i] & 1) << i;
+  return all;
+#endif
+}
+
 // kStep components of a row of codes in 32 bits, as a point or as a centre brings them to a step.
 // vpdpbusd takes the points' as unsigned bytes: theirs carry code + 128, and the sum starts at
 // -128 times the sum of the centre's codes.
@@ -94,6 +107,31 @@ inline Ints step(Ints sum, Ints points, Ints centre) {
 #endif
 }
 #endif
+
+// Inner product of two rows of codes.
+inline int32_t dot(const int8_t* a, const int8_t* b, int64_t depth) {
+#if defined(__AVX512VNNI__)
+  const __m512i flip = _mm512_set1_epi8(-128);
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i sum = _mm512_setzero_si512();
+  __m512i sum_b = _mm512_setzero_si512();
+  const auto add = [&](__m512i x, __m512i y) {
+    sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(x, flip), y);
+    sum_b = _mm512_dpbusd_epi32(sum_b, ones, y);
+  };
+  int64_t k = 0;
+  for (; k + 64 <= depth; k += 64) add(load<__m512i>(a + k), load<__m512i>(b + k));
+  if (k < depth) {
+    const __mmask64 rest = (__mmask64{1} << (depth - k)) - 1;
+    add(_mm512_maskz_loadu_epi8(rest, a + k), _mm512_maskz_loadu_epi8(rest, b + k));
+  }
+  return _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, _mm512_slli_epi32(sum_b, 7)));
+#else
+  int32_t sum = 0;
+  for (int64_t k = 0; k < depth; ++k) sum += static_cast<int32_t>(a[k]) * b[k];
+  return sum;
+#endif
+}
 
 struct Tile {
   Ints sums[kTileRows][kTileVecs];

@@ -3,6 +3,9 @@
 // Work is split into groups of candidates, each packed once into panels that stay in the L2 cache
 // beside a block of packed centres. A thread takes its group through the blocks, in order of
 // picking, and drops a candidate as soon as the rival beats it; groups need no synchronisation.
+//
+// With a sketch, the panels and blocks hold its codes, a fraction as deep. The few pairs that pass
+// it meet the filter of the whole codes one by one, straight from the rows of codes.
 #include <type_traits>
 
 #include "cpu/panel.h"
@@ -11,41 +14,59 @@ namespace fastsel::FASTSEL_LEVEL {
 
 namespace {
 
-// A pair that may lower a key.
+// A pair of a candidate, by its slot in the group, and a centre of the block that may lower a key.
 struct Survivor {
-  int64_t lane;
-  int64_t centre;
+  int32_t slot;
+  int32_t centre;
   float sq_dist;
 };
 
+// Enough of them for the rows of later ones to be fetched meanwhile, few enough for the reaches to
+// stay up to date.
 constexpr int64_t kSurvivors = 1024;
-constexpr int64_t kTilePairs = kTileRows * kTileCols;
+constexpr int64_t kPassing = 256;
+constexpr int64_t kRowsAhead = 2;
 
-// A panel of candidates.
+// What the filter of the whole codes knows of a candidate.
+struct Whole {
+  float scale;
+  float sq_norm;
+  float error;
+  float reach;
+};
+
+// A panel of candidates. What it inherits is of the packed codes: the sketch's, if there is one.
 struct Candidates : Panel {
+  float errors[kTileCols];
+  Whole whole[kTileCols];
   int64_t rows[kTileCols];  // -1: no candidate
 };
 
+// Some centres from `begin` on.
 struct Block {
   CentreBlock packed;
-  const int64_t* centres;
+  int64_t begin;
   int64_t count;
 };
 
 template <class R>
 class Group {
  public:
-  Group(const R& rows, int64_t dim, const Codes& codes, double* keys, int64_t panels)
+  Group(const R& rows, const Coded& points, const Centres& centres, double* keys, int64_t panels)
       : rows_(rows),
-        dim_(dim),
-        codes_(codes),
+        dim_(points.points.dim),
+        sketched_(points.sketch.values != nullptr),
+        codes_(points.codes),
+        packed_codes_(sketched_ ? points.sketch : points.codes),
+        centres_(centres),
         keys_(keys),
-        steps_(codes.depth / kStep),
+        steps_(packed_codes_.depth / kStep),
         packed_(panels * kTileCols * steps_),
         panels_(panels),
-        survivors_(kSurvivors + kTilePairs) {}
+        survivors_(kSurvivors + kPassing + kTilePairs),
+        passing_(kPassing + kTilePairs) {}
 
-  Work work = {0, 0};
+  Work work = {0, 0, 0};
   int64_t size = 0;
 
   void load(const int64_t* index, int64_t count) {
@@ -53,7 +74,7 @@ class Group {
     for (int64_t p = 0; p < n_panels(); ++p) {
       const int64_t begin = p * kTileCols;
       const int64_t width = min(kTileCols, count - begin);
-      pack_points(codes_, index + begin, width, kTileCols, panel_data(p));
+      pack_points(packed_codes_, index + begin, width, kTileCols, panel_data(p));
       Candidates& panel = panels_.get()[p];
       for (int64_t i = 0; i < kTileCols; ++i) {
         panel.clear(i);
@@ -67,16 +88,23 @@ class Group {
   void apply(const Block& block) {
     const int64_t panels = slots_ / kTileCols;
     for (int64_t p = 0; p < panels; ++p) {
-      Candidates& panel = panels_.get()[p];
+      const Candidates& panel = panels_.get()[p];
+      if (sketched_) prefetch_codes(panel);
       for (int64_t c = 0; c < block.count; c += kTileRows) {
         const Tile tile = block.packed.against(panel_data(p), c);
-        sift(tile, panel, block.packed, c, [&](int64_t lane, int64_t centre, float sq_dist) {
-          note(panel, block, {lane, centre, sq_dist});
-        });
-        if (n_survivors_ >= kSurvivors) settle(panel, block);
+        if (sketched_) {
+          n_passing_ += list_passing(tile, panel, block.packed, c, passing_.get() + n_passing_);
+          if (n_passing_ >= kPassing) weigh(p, block);
+        } else {
+          sift(tile, panel, block.packed, c, [&](int64_t lane, int64_t centre, float sq_dist) {
+            note(p, lane, block, centre, sq_dist);
+          });
+        }
+        if (n_survivors_ >= kSurvivors) settle(block);
       }
-      settle(panel, block);
+      weigh(p, block);
     }
+    settle(block);
     work.filtered += size * block.count;
   }
 
@@ -96,49 +124,120 @@ class Group {
  private:
   const R rows_;
   const int64_t dim_;
+  const bool sketched_;
   const Codes& codes_;
+  const Codes& packed_codes_;
+  const Centres& centres_;
   double* const keys_;
   const int64_t steps_;
   Buffer<int32_t> packed_;
   Buffer<Candidates> panels_;
   Buffer<Survivor> survivors_;
   int64_t n_survivors_ = 0;
+  Buffer<Pair> passing_;
+  int64_t n_passing_ = 0;
   int64_t slots_ = 0;
 
   int64_t n_panels() const { return (size + kTileCols - 1) / kTileCols; }
 
   int32_t* panel_data(int64_t p) { return packed_.get() + p * kTileCols * steps_; }
 
-  float reach_of(int64_t row) const { return reach(keys_[row], codes_.errors[row], codes_.scale); }
-
   void place(Candidates& panel, int64_t lane, int64_t row) {
     panel.rows[lane] = row;
-    panel.place(lane, codes_, row, reach_of(row));
+    panel.place(lane, packed_codes_, row, kNobody);
+    panel.errors[lane] = packed_codes_.errors[row];
+    panel.whole[lane] = {codes_.scales[row], codes_.sq_norms[row], codes_.errors[row], kNobody};
+    const double radius = radius_of(keys_[row], codes_.scale);
+    if (radius >= 0.0) set_reaches(panel, lane, radius);
+  }
+
+  static void set_reaches(Candidates& panel, int64_t lane, double radius) {
+    panel.reaches[lane] = reach(radius, panel.errors[lane]);
+    panel.whole[lane].reach = reach(radius, panel.whole[lane].error);
+  }
+
+  // The whole codes of a panel: pairs that pass the sketch will ask for most of them.
+  void prefetch_codes(const Candidates& panel) const {
+    for (int64_t lane = 0; lane < kTileCols; ++lane) {
+      if (panel.rows[lane] >= 0) prefetch(codes_, panel.rows[lane]);
+    }
+  }
+
+  // Whether a pair passes the filter of the whole codes.
+  bool passes(const Whole& candidate, int64_t centre, float sq_dist) const {
+    const float bound = candidate.reach + centres_.codes.errors[centre];
+    return sq_dist < bound * bound;
   }
 
   // Notes a pair, and how near it promises to be: that of a lane's next pairs is then asked more.
-  void note(Candidates& panel, const Block& block, const Survivor& pair) {
-    survivors_.get()[n_survivors_++] = pair;
-    const float promise = promised_reach(
-        pair.sq_dist, panel.sq_norms[pair.lane] + block.packed.sq_norms()[pair.centre],
-        codes_.errors[panel.rows[pair.lane]], block.packed.errors()[pair.centre]);
-    if (promise < panel.reaches[pair.lane]) panel.reaches[pair.lane] = promise;
+  void note(int64_t p, int64_t lane, const Block& block, int64_t in_block, float sq_dist) {
+    survivors_.get()[n_survivors_++] = {static_cast<int32_t>(p * kTileCols + lane),
+                                        static_cast<int32_t>(in_block), sq_dist};
+    Candidates& panel = panels_.get()[p];
+    const Whole& candidate = panel.whole[lane];
+    const int64_t centre = block.begin + in_block;
+    const double radius =
+        promised_radius(sq_dist, candidate.sq_norm + centres_.codes.sq_norms[centre],
+                        candidate.error + centres_.codes.errors[centre]);
+    if (reach(radius, candidate.error) < candidate.reach) set_reaches(panel, lane, radius);
+  }
+
+  // Notes those of a panel's pairs that passed the sketch that pass the filter of the whole codes.
+  void weigh(int64_t p, const Block& block) {
+    const Candidates& panel = panels_.get()[p];
+    const Codes& centres = centres_.codes;
+    for (int64_t i = 0; i < n_passing_; ++i) {
+      const auto [lane, in_block] = passing_.get()[i];
+      const Whole& candidate = panel.whole[lane];
+      const int64_t centre = block.begin + in_block;
+      const int32_t product = dot(codes_.values + panel.rows[lane] * codes_.depth,
+                                  centres.values + centre * codes_.depth, codes_.depth);
+      const float sq_dist = filtered(product, candidate.scale, candidate.sq_norm,
+                                     centres.scales[centre], centres.sq_norms[centre]);
+      if (passes(candidate, centre, sq_dist)) note(p, lane, block, in_block, sq_dist);
+    }
+    work.passed += n_passing_;
+    n_passing_ = 0;
   }
 
   // Canonical distances of the survivors, latest first: they have the smallest filtered distances
-  // of their lane, and rule out most of the earlier ones.
-  void settle(Candidates& panel, const Block& block) {
-    for (int64_t s = n_survivors_ - 1; s >= 0; --s) {
-      const Survivor& survivor = survivors_.get()[s];
-      const int64_t row = panel.rows[survivor.lane];
-      float& reach = panel.reaches[survivor.lane];
-      const float bound = reach + block.packed.errors()[survivor.centre];
-      if (!(survivor.sq_dist < bound * bound)) continue;
-      const double value = pair_sq_dist(rows_, row, block.centres[survivor.centre], dim_);
+  // of their candidate, and rule out most of the earlier ones. While one is computed, the rows of
+  // the next come from memory.
+  void settle(const Block& block) {
+    Survivor* survivors = survivors_.get();
+    const auto panel_of = [&](const Survivor& s) -> Candidates& {
+      return panels_.get()[s.slot / kTileCols];
+    };
+    const auto still_passes = [&](const Survivor& s) {
+      return passes(panel_of(s).whole[s.slot % kTileCols], block.begin + s.centre, s.sq_dist);
+    };
+    int64_t count = 0;
+    for (int64_t i = n_survivors_ - 1; i >= 0; --i) {
+      // Those that pass gather at the end, where they are read no more.
+      if (still_passes(survivors[i])) survivors[n_survivors_ - ++count] = survivors[i];
+    }
+    const Survivor* last = survivors + n_survivors_ - 1;
+    for (int64_t i = 0; i < count; ++i) {
+      if (i + kRowsAhead < count) {
+        const Survivor& later = last[-(i + kRowsAhead)];
+        rows_[panel_of(later).rows[later.slot % kTileCols]].prefetch(dim_);
+        rows_[centres_.rows[block.begin + later.centre]].prefetch(dim_);
+      }
+      const Survivor& survivor = last[-i];
+      if (!still_passes(survivor)) continue;
+      Candidates& panel = panel_of(survivor);
+      const int64_t lane = survivor.slot % kTileCols;
+      const int64_t row = panel.rows[lane];
+      const int64_t centre = centres_.rows[block.begin + survivor.centre];
+      const double value = pair_sq_dist(rows_, row, centre, dim_);
       ++work.canonical;
       if (value < keys_[row]) keys_[row] = value;
-      const float exact = reach_of(row);
-      if (!(exact >= reach)) reach = exact;
+      const double radius = radius_of(keys_[row], codes_.scale);
+      if (radius < 0.0) {
+        panel.reaches[lane] = panel.whole[lane].reach = kNobody;
+      } else if (reach(radius, panel.whole[lane].error) < panel.whole[lane].reach) {
+        set_reaches(panel, lane, radius);
+      }
     }
     n_survivors_ = 0;
   }
@@ -188,40 +287,44 @@ int64_t cut_groups(const int64_t* rows, int64_t n_rows, const int64_t* seen, int
 
 }  // namespace
 
-Work refresh(const Matrix& points, const Codes& codes, const int64_t* rows, int64_t n_rows,
-             double* keys, int64_t* seen, const int64_t* centres, int64_t n_centres, Rival rival,
-             int threads) {
-  const int64_t block_rows = block_size(codes);
-  const int64_t panels = group_panels(codes, n_rows, threads);
+Work refresh(const Coded& points, const int64_t* rows, int64_t n_rows, double* keys, int64_t* seen,
+             const Centres& centres, Rival rival, int threads) {
+  const bool sketched = points.sketch.values != nullptr;
+  const Codes& centre_codes = sketched ? centres.sketch : centres.codes;
+  const int64_t block_rows = block_size(centre_codes);
+  const int64_t panels = group_panels(centre_codes, n_rows, threads);
   const int64_t group_size = panels * kTileCols;
   const Buffer<int64_t> starts(n_rows / kTileCols + 2);
-  const int64_t n_groups = cut_groups(rows, n_rows, seen, n_centres, group_size, starts.get());
-  int64_t filtered = 0;
-  int64_t canonical = 0;
-  with_rows(points, [&](const auto& typed) {
-#pragma omp parallel num_threads(threads) reduction(+ : filtered, canonical)
+  const int64_t n_groups = cut_groups(rows, n_rows, seen, centres.n, group_size, starts.get());
+  Work work = {0, 0, 0};
+  with_rows(points.points, [&](const auto& typed) {
+#pragma omp parallel num_threads(threads)
     {
-      Group<std::decay_t<decltype(typed)>> group(typed, points.dim, codes, keys, panels);
-      Block block = {CentreBlock(block_rows, codes.depth), nullptr, 0};
+      Group<std::decay_t<decltype(typed)>> group(typed, points, centres, keys, panels);
+      Block block = {CentreBlock(block_rows, centre_codes.depth), 0, 0};
 #pragma omp for schedule(dynamic)
       for (int64_t g = 0; g < n_groups; ++g) {
         const int64_t* members = rows + starts.get()[g];
         int64_t begin = seen[members[0]];
         group.load(members, starts.get()[g + 1] - starts.get()[g]);
-        while (group.size > 0 && begin < n_centres) {
-          block.centres = centres + begin;
-          block.count = min(block_rows, n_centres - begin);
-          block.packed.load(codes, block.centres, block.count);
+        while (group.size > 0 && begin < centres.n) {
+          block.begin = begin;
+          block.count = min(block_rows, centres.n - begin);
+          block.packed.load(centre_codes, block.begin, block.count);
           begin += block.count;
           group.apply(block);
-          group.drop(rival, seen, begin, begin == n_centres);
+          group.drop(rival, seen, begin, begin == centres.n);
         }
       }
-      filtered += group.work.filtered;
-      canonical += group.work.canonical;
+#pragma omp critical
+      {
+        work.filtered += group.work.filtered;
+        work.passed += group.work.passed;
+        work.canonical += group.work.canonical;
+      }
     }
   });
-  return {filtered, canonical};
+  return work;
 }
 
 }  // namespace fastsel::FASTSEL_LEVEL

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, frame, largest_code
+from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, frame, largest_code, sample
 from fastsel.points import Points
+from fastsel.sketch import MAX_ROWS, QUERIES, choose, depths
 
 NAME = "cpu"
 
@@ -72,9 +73,17 @@ def min_update(
 def encode(*parts: Points) -> list[Any]:
     """The core's CodedPoints of each of some points, in one frame: the first's."""
     shift, scale = frame(sys.modules[__name__], *parts)
-    limit = largest_code(parts[0].dim)
-    coded = _native().CodedPoints
-    return [coded(p.data, p.norms, shift, scale, limit, threads()) for p in parts]
+    return [_coded(part, shift, scale) for part in parts]
+
+
+def _coded(
+    points: Points,
+    shift: npt.NDArray[np.float64],
+    scale: float,
+    basis: npt.NDArray[np.float32] | None = None,
+) -> Any:
+    limit = largest_code(points.dim)
+    return _native().CodedPoints(points.data, points.norms, shift, scale, limit, threads(), basis)
 
 
 class Pool:
@@ -84,22 +93,27 @@ class Pool:
     def bytes_needed(points: Points, capacity: int, active: int) -> int:
         """Memory of a pool, its picks, and calls of `pick` with that many rows."""
         depth = -(-points.dim // 4) * 4
-        codes = points.n * (depth + 12)
+        row = depth + 12 + max([d + 12 for d in depths(points.dim)], default=0)
+        codes = points.n * row + capacity * (row + 8)
         matrix = active * (4 * active + 2 * depth + 512)
         panels_per_thread = 160 * depth + (1 << 20)
-        sample = 24 * max(SAMPLE_ELEMENTS, MIN_SAMPLE_ROWS * points.dim)
-        return codes + matrix + 8 * capacity + threads() * panels_per_thread + sample
+        elements = max(SAMPLE_ELEMENTS, MIN_SAMPLE_ROWS * points.dim)
+        sampled = 28 * min(elements, points.n * points.dim)
+        trial = 12 * QUERIES * MAX_ROWS if depths(points.dim) else 0
+        return codes + max(matrix + threads() * panels_per_thread, sampled + trial)
 
     def __init__(self, points: Points, capacity: int) -> None:
         self._core = _native()
         self._dim = points.dim
-        (self._coded,) = encode(points)
-        self._picks = np.empty(capacity, np.int64)
+        shift, scale = frame(sys.modules[__name__], points)
+        basis, self.trials = choose((sample(points) - shift) * scale, points.n, capacity)
+        self._coded = _coded(points, shift, scale, basis)
+        self._centres = self._core.PickedCentres(self._coded, capacity)
         self._count = 0
 
     def append(self, picks: npt.NDArray[np.int64]) -> None:
         """Add rows to the centres that `refresh` applies."""
-        self._picks[self._count : self._count + len(picks)] = picks
+        self._centres.append(picks)
         self._count += len(picks)
 
     def refresh(
@@ -108,26 +122,20 @@ class Pool:
         keys: npt.NDArray[np.float64],
         seen: npt.NDArray[np.int64],
         rival: tuple[float, int],
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
         """Apply to `rows` the centres they have not seen; see csrc/cpu/kernels.h.
 
-        Returns how many pairs were filtered and how many computed canonically.
+        Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
         # Rows that have seen equally many centres share their panels' work; the longest come first.
         rows = rows[np.argsort(seen[rows], kind="stable")]
         work = np.cumsum(self._count - seen[rows]) * self._dim
-        total = np.zeros(2, np.int64)
+        total = np.zeros(3, np.int64)
         for part in np.split(rows, np.flatnonzero(np.diff(work // CALL_WORK)) + 1):
             total += self._core.refresh(
-                self._coded,
-                part,
-                keys,
-                seen,
-                self._picks[: self._count],
-                *rival,
-                threads(),
+                self._coded, self._centres, part, keys, seen, *rival, threads()
             )
-        return int(total[0]), int(total[1])
+        return int(total[0]), int(total[1]), int(total[2])
 
     def pick(
         self,

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from fastsel import canonical
 from fastsel.points import Points
+from fastsel.sketch import Trial
 
 NAME = "reference"
 
@@ -46,6 +47,7 @@ class Pool:
     def __init__(self, points: Points, capacity: int) -> None:
         self._points = points
         self._picks = np.zeros(0, np.int64)
+        self.trials: list[Trial] = []  # it has no sketches
 
     def append(self, picks: npt.NDArray[np.int64]) -> None:
         """Add rows to the centres that `refresh` applies."""
@@ -57,7 +59,7 @@ class Pool:
         keys: npt.NDArray[np.float64],
         seen: npt.NDArray[np.int64],
         rival: tuple[float, int],
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
         """Apply to `rows` the centres they have not seen; see csrc/cpu/kernels.h."""
         pairs = 0
         for row in rows:
@@ -66,7 +68,7 @@ class Pool:
             keys[row] = canonical.sq_dists(unseen, here).min(initial=keys[row])
             pairs += len(unseen)
             seen[row] = len(self._picks)
-        return 0, pairs
+        return 0, 0, pairs
 
     def pick(
         self,
