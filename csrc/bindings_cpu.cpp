@@ -260,9 +260,9 @@ py::tuple accept(const CodedPoints& coded, const Indices& rows, Doubles keys, co
   int64_t count;
   {
     py::gil_scoped_release release;
-    count = active->accept(coded.points(), coded.codes(), rows.data(), rows.shape(0), keys_out,
-                           limits.data(), limits.shape(0), picks.shape(0), picks_out, sweeps_out,
-                           sq_radii_out, &work, threads);
+    count = active->accept(coded.points(), coded.codes.codes(), rows.data(), rows.shape(0),
+                           keys_out, limits.data(), limits.shape(0), picks.shape(0), picks_out,
+                           sweeps_out, sq_radii_out, &work, threads);
   }
   return py::make_tuple(count, work.filtered, work.canonical);
 }

@@ -85,7 +85,6 @@ class Selection:
         self.count = 0
         self._backend = backend
         self._pool = backend.Pool(points, capacity)
-        self.record.trials = self._pool.trials
 
     def apply_anchors(self, anchors: Points) -> None:
         """Count vectors from outside the pool as selected, without picking any."""
@@ -136,7 +135,7 @@ class Greedy(Selection):
         memory_limit: int | None = None,
     ) -> None:
         super().__init__(backend, points, capacity, memory_limit)
-        self.record = Record()
+        self.record = Record(trials=self._pool.trials)
 
     def run(self, min_distance: float, progress: Progress) -> None:
         """Pick until the capacity is reached or no point is farther than `min_distance`."""

@@ -145,7 +145,7 @@ def threshold_decay_select(
     backend: str = "auto",
     memory_limit: int | None = None,
     progress: ProgressOption = False,
-    record: dict[str, float] | None = None,
+    record: dict[str, Any] | None = None,
 ) -> Any:
     """Choose a diverse subset by the Threshold Decay Filter.
 
@@ -213,9 +213,8 @@ def threshold_decay_select(
 
     Notes
     -----
-    Cost O(N M D) time at most, and D + 68 bytes of memory for each point beyond `features`, with
-    some 45 MB for the work in hand. With a `decay` close to 1 the time is about that of greedy
-    selection. The method is Algorithm 2 of arXiv 2509.16499.
+    Cost O(N M D) time at most, and memory as for `greedy_select`. With a `decay` close to 1 the
+    time is about that of greedy selection. The method is Algorithm 2 of arXiv 2509.16499.
 
     Examples
     --------
@@ -296,7 +295,7 @@ def _selected_before(
     return prefix, anchor_points
 
 
-def _check_limits(memory_limit: int | None, record: dict[str, float] | None) -> None:
+def _check_limits(memory_limit: int | None, record: dict[str, Any] | None) -> None:
     if memory_limit is not None:
         checks.integer("memory_limit", memory_limit, 1, 2**63 - 1)
     if record is not None and not isinstance(record, dict):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fastsel.points import Points
 from fastsel.progress import Progress
 from fastsel.schedule import Selection, rough_leaders
+from fastsel.sketch import Trial
 
 # Candidates refreshed at a time: many, for the speed of the product, but hardly more than are asked
 # for, since a selection ends within a sweep.
@@ -42,11 +43,15 @@ class Record:
     refreshed: int = 0  # rows brought up to date, over all rounds
     compared: int = 0  # rows compared with each other, over all rounds
     refresh_pairs: int = 0  # pairs that the filter looked at in refreshes
-    accept_pairs: int = 0  # the same among compared rows
+    passed_pairs: int = 0  # those of them that passed the sketch, where there is one
+    accept_pairs: int = 0  # pairs that the filter looked at among compared rows
     canonical_pairs: int = 0  # those whose canonical distance was computed
     scan_seconds: float = 0.0
     refresh_seconds: float = 0.0
     accept_seconds: float = 0.0
+
+    # What sketches would cost by a sample of the data, as fastsel.sketch.Trial; the least is taken.
+    trials: list[Trial] = field(default_factory=list)
 
 
 class ThresholdDecay(Selection):
@@ -61,7 +66,7 @@ class ThresholdDecay(Selection):
         memory_limit: int | None = None,
     ) -> None:
         super().__init__(backend, points, capacity, memory_limit)
-        self.record = Record()
+        self.record = Record(trials=self._pool.trials)
         self._metric = metric
         self._sweeps: list[tuple[float, int, int]] = []  # threshold, number, picks
 
@@ -138,10 +143,11 @@ class ThresholdDecay(Selection):
         """Bring rows up to date, each as long as it beats the rival."""
         begin = time.perf_counter()
         rows = rows[self.seen[rows] < self.count]
-        filtered, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
+        filtered, passed, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
         self.record.rounds += 1
         self.record.refreshed += len(rows)
         self.record.refresh_pairs += filtered
+        self.record.passed_pairs += passed
         self.record.canonical_pairs += evaluated
         self.record.refresh_seconds += time.perf_counter() - begin
 

@@ -21,7 +21,7 @@ int64_t accept(const Matrix& points, const Codes& codes, const int64_t* rows, in
   };
   for (int64_t i = 0; i < n_rows; ++i) key.get()[i] = keys[rows[i]];
   for (int64_t i = 0; i < stride; ++i) reaches.get()[i] = reach_of(i);
-  *work = {n_rows * n_rows, 0};
+  *work = {n_rows * n_rows, 0, 0};
   filter_matrix(codes, rows, n_rows, stride, matrix.get(), threads);
   int64_t count = 0;
   with_rows(points, [&](const auto& typed) {
