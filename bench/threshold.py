@@ -26,7 +26,7 @@ from bench.threshold_page import ALL_DECAYS, DECAY, DECAYS, SHARES, STARTS, page
 PAGE, RECORD, PLOT = "threshold.md", "threshold.json", "threshold.png"
 
 SPEED_SHARES = (5, 2)
-ABLATION_POINTS = 20_000
+ABLATION_POINTS = 16_384
 PAIRS_DRAWN = 100_000  # for the median distance
 LOOP_PICKS = (60, 120)
 ROUNDS = 3
