@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -21,6 +22,7 @@ namespace {
 using fastsel::Centres;
 using fastsel::Coded;
 using fastsel::Codes;
+using fastsel::CodesOut;
 using fastsel::Dtype;
 using fastsel::Kernels;
 using fastsel::Matrix;
@@ -86,6 +88,12 @@ void require_rows(const Indices& rows, int64_t n, const char* what) {
   for (int64_t i = 0; i < rows.shape(0); ++i) require(0 <= values[i] && values[i] < n, what);
 }
 
+void require_units(const Floats& columns, int64_t dim, const char* what) {
+  require(columns.ndim() == 2 && columns.shape(0) == dim &&
+              columns.shape(1) % fastsel::kSketchUnit == 0,
+          what);
+}
+
 // Codes of rows, in NumPy's memory.
 class CodeArrays {
  public:
@@ -95,6 +103,11 @@ class CodeArrays {
   }
 
   const Codes& codes() const { return codes_; }
+
+  CodesOut out() {
+    return {values.mutable_data(), scales.mutable_data(), sq_norms.mutable_data(),
+            errors.mutable_data(), codes_.depth};
+  }
 
   Bytes values;
   Floats scales;
@@ -115,13 +128,18 @@ class CodedPoints {
         matrix_(matrix(points_, norms_)),
         codes(matrix_.n, (matrix_.dim + 3) / 4 * 4, scale) {
     require(shift.ndim() == 1 && shift.shape(0) == matrix_.dim, "shift must be float64 [d]");
-    encode(shift, limit, nullptr, &codes, threads);
-    if (!basis) return;
-    require(basis->ndim() == 2 && basis->shape(0) == matrix_.dim && basis->shape(1) > 0 &&
-                basis->shape(1) % fastsel::kSketchUnit == 0,
-            "basis must be float32 [d, depth] with a depth in whole units");
-    sketch.emplace(matrix_.n, basis->shape(1), scale);
-    encode(shift, limit, basis->data(), &*sketch, threads);
+    if (basis) {
+      require_units(*basis, matrix_.dim, "basis must be float32 [d, depth], depth in whole units");
+      sketch.emplace(matrix_.n, basis->shape(1), scale);
+    }
+    const int64_t deepest = std::max(codes.codes().depth, sketch ? sketch->codes().depth : 0);
+    require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / deepest,
+            "limit is out of range");
+    const CodesOut whole = codes.out();
+    const CodesOut sketches = sketch ? sketch->out() : CodesOut{};
+    const float* basis_data = basis ? basis->data() : nullptr;
+    py::gil_scoped_release release;
+    active->encode(matrix_, shift.data(), scale, limit, whole, basis_data, sketches, threads);
   }
 
   const Matrix& points() const { return matrix_; }
@@ -132,20 +150,6 @@ class CodedPoints {
   const py::array points_;
   const py::object norms_;
   const Matrix matrix_;
-
-  void encode(const Doubles& shift, int64_t limit, const float* basis, CodeArrays* out,
-              int threads) {
-    const int64_t depth = out->codes().depth;
-    require(1 <= limit && limit <= 127 && limit * limit < (int64_t{1} << 31) / depth,
-            "limit is out of range");
-    int8_t* values = out->values.mutable_data();
-    float* scales = out->scales.mutable_data();
-    float* sq_norms = out->sq_norms.mutable_data();
-    float* errors = out->errors.mutable_data();
-    py::gil_scoped_release release;
-    active->encode(matrix_, shift.data(), out->codes().scale, limit, basis, depth, values, scales,
-                   sq_norms, errors, threads);
-  }
 
  public:
   CodeArrays codes;
@@ -300,6 +304,27 @@ void knn(const CodedPoints& queries, const CodedPoints& points, int64_t first_qu
               exclude_self, sq_dist_out, index_out, threads);
 }
 
+Floats project(const Floats& rows, const Floats& basis, int threads) {
+  require(rows.ndim() == 2, "rows must be float32 [n, d]");
+  require_units(basis, rows.shape(1), "basis must be float32 [d, depth], depth in whole units");
+  Floats out({rows.shape(0), basis.shape(1)});
+  float* data = out.mutable_data();
+  py::gil_scoped_release release;
+  active->project(rows.data(), rows.shape(0), rows.shape(1), basis.data(), basis.shape(1), data,
+                  threads);
+  return out;
+}
+
+void principal(const Floats& sample, Floats directions, int steps, int threads) {
+  require(sample.ndim() == 2, "sample must be float32 [n, d]");
+  require_units(directions, sample.shape(1),
+                "directions must be float32 [d, depth], depth in whole units");
+  float* data = directions.mutable_data();
+  py::gil_scoped_release release;
+  active->principal(sample.data(), sample.shape(0), sample.shape(1), directions.shape(1), steps,
+                    data, threads);
+}
+
 py::list levels() {
   int count;
   const Kernels* kernels = usable(&count);
@@ -370,6 +395,10 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("knn", &knn, py::arg("queries"), py::arg("points"), py::arg("first_query"),
         py::arg("exclude_self"), py::arg("sq_dist").noconvert(), py::arg("index").noconvert(),
         py::arg("threads"));
+  m.def("project", &project, py::arg("rows").noconvert(), py::arg("basis").noconvert(),
+        py::arg("threads"));
+  m.def("principal", &principal, py::arg("sample").noconvert(), py::arg("directions").noconvert(),
+        py::arg("steps"), py::arg("threads"));
   m.def("levels", &levels, "Instruction sets that this processor can run, best first.");
   m.def("level", [] { return active->level; }, "The instruction set in use.");
   m.def("use_level", &use_level, py::arg("level"), "Switch the instruction set, for tests.");

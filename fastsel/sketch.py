@@ -7,12 +7,17 @@ the data falls, as it does for features of images.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-DEPTHS = (32, 64, 96, 128)  # in units of csrc/cpu/kernels.h; the last component is the rest's norm
+Rows = npt.NDArray[np.float32]
+
+UNIT = 32  # kSketchUnit of csrc/cpu/kernels.h
+DEPTHS = (32, 64, 96, 128)  # in whole units; the last component is the norm of the rest
 POWER_STEPS = 2
 QUERIES = 64
 MAX_ROWS = 4096
@@ -42,10 +47,12 @@ def depths(dim: int) -> list[int]:
 
 
 def choose(
-    sample: npt.NDArray[np.float64], n: int, capacity: int
-) -> tuple[npt.NDArray[np.float32] | None, list[Trial]]:
+    core: Any, sample: npt.NDArray[np.float64], n: int, capacity: int, threads: int
+) -> tuple[Rows | None, list[Trial]]:
     """A basis, float32 [D, depth], for selecting `capacity` of n points, or None; and the trials.
 
+    core: the native module. Its products, unlike NumPy's, leave no threads spinning behind on the
+    processors that the selection needs next.
     sample: float64 [S, D], some of the points, shifted and scaled to norms of at most 1.
     """
     dim = sample.shape[1]
@@ -55,8 +62,9 @@ def choose(
     rows = narrow[:: -(-len(narrow) // min(capacity, MAX_ROWS))]
     if len(rows) < QUERIES:
         return None, []
-    directions = _principal_directions(narrow, depths(dim)[-1])
-    trials = _trials(rows, directions)
+    directions = np.random.default_rng(0).standard_normal((dim, depths(dim)[-1]), np.float32)
+    core.principal(narrow, directions, POWER_STEPS, threads)
+    trials = _trials(lambda a, b: core.project(a, b, threads), rows, directions)
     best = min(trials, key=lambda trial: trial.cycles)
     if best.depth == 0:
         return None, trials
@@ -66,36 +74,26 @@ def choose(
     return (basis if never_lengthens(basis) else None), trials
 
 
-def never_lengthens(basis: npt.NDArray[np.float32]) -> bool:
+def never_lengthens(basis: Rows) -> bool:
     """Whether the spectral norm is at most 1: no row of the Gram matrix adds up to more."""
     wide = basis.astype(np.float64)
-    return bool(np.abs(wide.T @ wide).sum(axis=1).max() <= 1 - 2.0**-24)
+    gram = np.einsum("ki,kj->ij", wide, wide)
+    return bool(np.abs(gram).sum(axis=1).max() <= 1 - 2.0**-24)
 
 
-def _principal_directions(sample: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """About the leading right singular vectors, float32 [D, count], by power iteration."""
-    images = np.random.default_rng(0).standard_normal((sample.shape[1], count), dtype=np.float32)
-    for _ in range(POWER_STEPS):
-        images = sample.T @ (sample @ images)
-    directions = np.linalg.qr(images.astype(np.float64))[0].astype(np.float32)
-    images = sample @ directions
-    rotation = np.linalg.eigh(images.T @ images)[1]
-    result: npt.NDArray[np.float32] = directions @ rotation[:, ::-1]
-    return result
-
-
-def _trials(rows: npt.NDArray[np.float32], directions: npt.NDArray[np.float32]) -> list[Trial]:
+def _trials(product: Callable[[Rows, Rows], Rows], rows: Rows, directions: Rows) -> list[Trial]:
     """How many pairs of the rows are within a row's distance to its nearest, by each sketch.
 
     Of the farther half of some rows: those are looked at, as they lead in a selection.
     """
     dim = rows.shape[1]
+    rows = np.ascontiguousarray(rows[: len(rows) // UNIT * UNIT])
     queries = np.linspace(0, len(rows) - 1, QUERIES).astype(np.int64)
     sq_norms = np.einsum("ij,ij->i", rows, rows)
 
-    def sq_dists(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def sq_dists(rows: Rows) -> Rows:
         """Squared distances of queries and rows, inf to themselves, given what rows lack."""
-        result: npt.NDArray[np.float32] = rows[queries] @ rows.T
+        result = product(rows[queries], np.ascontiguousarray(rows.T))
         result *= -2
         result += sq_norms
         result += sq_norms[queries, None]
@@ -105,7 +103,7 @@ def _trials(rows: npt.NDArray[np.float32], directions: npt.NDArray[np.float32]) 
     radii = np.sqrt(np.maximum(sq_dists(rows).min(axis=1), 0))
     far = radii >= np.median(radii)
     trials = [Trial(0, 1.0, dim / 64 + PAIR_CYCLES)]
-    projected = rows @ directions
+    projected = product(rows, directions)
     for depth in depths(dim):
         sketches = projected[:, :depth].copy()
         rest = sq_norms - np.einsum("ij,ij->i", sketches[:, :-1], sketches[:, :-1])

@@ -85,7 +85,7 @@ def sketched(monkeypatch):
     """Make every selection use a sketch, whether it pays or not; returns the bases it used."""
     bases = []
 
-    def choose(rows, n, capacity):
+    def choose(core, rows, n, capacity, threads):
         bases.append(contraction(rows.shape[1]))
         return bases[-1], []
 
@@ -159,10 +159,36 @@ def low_rank(n, dim=96, rank=10):
     return (x + 0.05 * rng.normal(size=(n, dim))).astype(np.float32)
 
 
+def choose(sample, n, capacity):
+    return sketch.choose(cpu._core(), sample, n, capacity, 2)
+
+
+def test_products_are_those_of_numpy(level):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(67, 130)).astype(np.float32)
+    basis = rng.normal(size=(130, 96)).astype(np.float32)
+    expected = rows.astype(np.float64) @ basis
+    np.testing.assert_allclose(cpu._core().project(rows, basis, 3), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [5, 200, 1003])
+def test_principal_directions_are_orthonormal_and_lead(n, level):
+    x = low_rank(n) + 0.0
+    x -= x.mean(axis=0)
+    directions = np.random.default_rng(0).standard_normal((96, 32), np.float32)
+    cpu._core().principal(x, directions, 2, 2)
+    gram = directions.T.astype(np.float64) @ directions
+    rank = np.linalg.matrix_rank(x)
+    np.testing.assert_allclose(gram[:rank, :rank], np.eye(min(rank, 32)), atol=1e-5)
+    kept = np.square(x @ directions).sum()
+    values = np.linalg.svd(x, compute_uv=False)
+    assert kept >= 0.995 * np.square(values[:32]).sum()
+
+
 def test_a_trial_takes_a_sketch_where_it_pays(monkeypatch):
     monkeypatch.setattr(sketch, "MIN_WORK", 0)
     x = low_rank(4000).astype(np.float64)
-    basis, trials = sketch.choose(x - x.mean(axis=0), 4000, 2000)
+    basis, trials = choose(x - x.mean(axis=0), 4000, 2000)
     assert basis is not None
     assert basis.shape == (96, 32)
     assert [trial.depth for trial in trials] == [0, 32]
@@ -170,16 +196,16 @@ def test_a_trial_takes_a_sketch_where_it_pays(monkeypatch):
     assert trials[1].passed < 0.01
 
     noise = np.random.default_rng(0).normal(size=(4000, 96))
-    basis, trials = sketch.choose(noise, 4000, 2000)
+    basis, trials = choose(noise, 4000, 2000)
     assert basis is None
     assert trials[1].passed > 0.5
 
 
 def test_no_sketch_for_little_work_or_few_columns():
     x = low_rank(4000).astype(np.float64)
-    assert sketch.choose(x, 4000, 2000) == (None, [])
-    assert sketch.choose(x[:, :60], 10**9, 10**6) == (None, [])
-    assert sketch.choose(x[:20], 10**9, 10**6) == (None, [])
+    assert choose(x, 4000, 2000) == (None, [])
+    assert choose(x[:, :60], 10**9, 10**6) == (None, [])
+    assert choose(x[:20], 10**9, 10**6) == (None, [])
 
 
 def test_the_record_tells_of_the_trial_and_the_pairs_that_passed(monkeypatch):

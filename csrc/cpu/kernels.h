@@ -48,16 +48,34 @@ struct Work {
 using MinUpdate = void(const Matrix& points, const Matrix& centres, int64_t centre, double* sq_dist,
                        int threads);
 
+// Where codes go: arrays as in Codes.
+struct CodesOut {
+  int8_t* values;
+  float* scales;
+  float* sq_norms;
+  float* errors;
+  int64_t depth;
+};
+
 // Codes of points: integers of at most `limit` in magnitude, limit^2 depth < 2^31. `shift` is
 // float64 [dim], `scale` a power of two that takes norms of shifted points to at most 1.
 //
-// With a basis, float32 [dim, depth] of spectral norm at most 1 whose last column is zero, codes of
-// their sketches: the products with its columns and, last, the norm of what these leave. depth is
-// then a multiple of kSketchUnit.
+// With a basis, float32 [dim, sketches.depth] of spectral norm at most 1 whose last column is zero,
+// also codes of their sketches: the products with its columns and, last, the norm of what these
+// leave. The depth is then a multiple of kSketchUnit.
 constexpr int64_t kSketchUnit = 32;
 using Encode = void(const Matrix& points, const double* shift, double scale, int64_t limit,
-                    const float* basis, int64_t depth, int8_t* values, float* scales,
-                    float* sq_norms, float* errors, int threads);
+                    const CodesOut& whole, const float* basis, const CodesOut& sketches,
+                    int threads);
+
+// out [n, depth] = rows [n, dim] basis [dim, depth], in float32; depth a multiple of kSketchUnit.
+using Project = void(const float* rows, int64_t n, int64_t dim, const float* basis, int64_t depth,
+                     float* out, int threads);
+
+// Turns random directions [dim, depth] into orthonormal ones that a sample [n, dim] varies along
+// the most, by so many steps of power iteration. Depth is a multiple of kSketchUnit.
+using Principal = void(const float* sample, int64_t n, int64_t dim, int64_t depth, int steps,
+                       float* directions, int threads);
 
 // The k nearest points of `count` queries from first_query on, ascending by (sq_dist, index), into
 // sq_dist and index [count, k]. With exclude_self, query i skips point i. Queries and points are of
@@ -115,6 +133,8 @@ using MatrixStride = int64_t(int64_t n_rows);
   MinUpdate min_update;        \
   Knn knn;                     \
   Encode encode;               \
+  Project project;             \
+  Principal principal;         \
   Refresh refresh;             \
   Pick pick;                   \
   Accept accept;               \
@@ -132,6 +152,8 @@ struct Kernels {
   MinUpdate* min_update;
   Knn* knn;
   Encode* encode;
+  Project* project;
+  Principal* principal;
   Refresh* refresh;
   Pick* pick;
   Accept* accept;

@@ -27,6 +27,9 @@ constexpr int64_t kSurvivors = 1024;
 constexpr int64_t kPassing = 256;
 constexpr int64_t kRowsAhead = 2;
 
+// Pairs below which it takes longer to wake the threads than to do without.
+constexpr int64_t kWorthThreads = 1 << 14;
+
 // What the filter of the whole codes knows of a candidate.
 struct Whole {
   float scale;
@@ -289,6 +292,7 @@ int64_t cut_groups(const int64_t* rows, int64_t n_rows, const int64_t* seen, int
 
 Work refresh(const Coded& points, const int64_t* rows, int64_t n_rows, double* keys, int64_t* seen,
              const Centres& centres, Rival rival, int threads) {
+  if (n_rows == 0) return {0, 0, 0};
   const bool sketched = points.sketch.values != nullptr;
   const Codes& centre_codes = sketched ? centres.sketch : centres.codes;
   const int64_t block_rows = block_size(centre_codes);
@@ -296,9 +300,10 @@ Work refresh(const Coded& points, const int64_t* rows, int64_t n_rows, double* k
   const int64_t group_size = panels * kTileCols;
   const Buffer<int64_t> starts(n_rows / kTileCols + 2);
   const int64_t n_groups = cut_groups(rows, n_rows, seen, centres.n, group_size, starts.get());
+  const int team = n_rows * (centres.n - seen[rows[0]]) < kWorthThreads ? 1 : threads;
   Work work = {0, 0, 0};
   with_rows(points.points, [&](const auto& typed) {
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(team)
     {
       Group<std::decay_t<decltype(typed)>> group(typed, points, centres, keys, panels);
       Block block = {CentreBlock(block_rows, centre_codes.depth), 0, 0};

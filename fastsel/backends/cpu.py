@@ -106,7 +106,9 @@ class Pool:
         self._core = _native()
         self._dim = points.dim
         shift, scale = frame(sys.modules[__name__], points)
-        basis, self.trials = choose((sample(points) - shift) * scale, points.n, capacity)
+        basis, self.trials = choose(
+            self._core, (sample(points) - shift) * scale, points.n, capacity, threads()
+        )
         self._coded = _coded(points, shift, scale, basis)
         self._centres = self._core.PickedCentres(self._coded, capacity)
         self._count = 0
