@@ -1,7 +1,7 @@
 """Benchmarks: fastsel beside what a user would otherwise pick.
 
-Two ways in. `pytest bench/` times whole calls on a small pool, in groups, within minutes.
-`python -m bench.report` is the full measurement behind docs/benchmarks.md. Both check that the
-picks are right before they time anything, and both need the extra `[bench]`; a peer that is not
-installed is skipped with a reason.
+Ways in. `pytest bench/` times whole calls on a small pool, in groups, within minutes.
+`python -m bench.report` is the full measurement behind docs/benchmarks.md, `python -m
+bench.threshold` that behind docs/threshold.md. All check that the picks are right before they time
+anything, and all need the extra `[bench]`; a peer that is not installed is skipped with a reason.
 """

@@ -5,8 +5,6 @@ Every function starts at row 0 and returns the picks, int64 [m], in order.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -84,24 +82,44 @@ def best_loop_torch(features: Features, m: int) -> Picks:
 
 
 def threshold_decay_loop(features: Features, m: int, threshold: float, decay: float) -> Picks:
-    """The Threshold Decay Filter, candidate by candidate, in NumPy."""
-    wide: npt.NDArray[Any] = features.astype(np.float64)
-    accepted = np.empty((m, wide.shape[1]))
-    accepted[0] = wide[0]
+    """The Threshold Decay Filter that came with the paper, written anew from its description.
+
+    Candidate by candidate, a NumPy norm of its differences from the accepted pool; the threshold
+    decays after every sweep. In the features' own type, and without the growing list of the
+    original, which would be copied for every candidate.
+    """
+    accepted = np.empty((m, features.shape[1]), features.dtype)
+    accepted[0] = features[0]
     picks = [0]
-    chosen = {0}
+    free = np.ones(len(features), bool)
+    free[0] = False
     while len(picks) < m:
-        before = len(picks)
-        for candidate in range(len(wide)):
-            if candidate in chosen:
-                continue
-            diff = accepted[: len(picks)] - wide[candidate]
-            if np.sqrt(np.einsum("ij,ij->i", diff, diff).min()) > threshold:
-                accepted[len(picks)] = wide[candidate]
-                picks.append(candidate)
-                chosen.add(candidate)
+        for candidate in np.flatnonzero(free):
+            distances = np.linalg.norm(accepted[: len(picks)] - features[candidate], axis=1)
+            if distances.min() > threshold:
+                accepted[len(picks)] = features[candidate]
+                picks.append(int(candidate))
+                free[candidate] = False
                 if len(picks) == m:
                     break
-        if len(picks) == before:
-            threshold *= decay
+        threshold *= decay
     return np.array(picks)
+
+
+def threshold_decay_loop_pairs(n: int, picks: Picks, sweeps: npt.NDArray[np.int64]) -> int:
+    """Distances that this loop computes for those picks; `sweeps` numbers that of each.
+
+    A sweep compares every point not accepted before it with what is accepted by then; the last one
+    ends at the last pick.
+    """
+    free = np.ones(n, bool)
+    pairs = before = 0
+    for sweep in range(int(sweeps[-1]) + 1):
+        accepted = picks[sweeps == sweep]
+        if sweep > 0:
+            last = accepted[-1] if sweep == sweeps[-1] else n - 1
+            candidates = np.flatnonzero(free[: last + 1])
+            pairs += int(np.sum(before + np.searchsorted(accepted, candidates)))
+        free[accepted] = False
+        before += len(accepted)
+    return pairs

@@ -19,7 +19,7 @@ def page(record: Record, json_name: str, plot_name: str) -> str:
         _products(record["products"]),
         _growth(record["growth"], plot_name),
         _aims(record),
-        _machine(record["machine"]),
+        machine_section(record["machine"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -93,7 +93,7 @@ def _data(entry: Record) -> str:
             )
     return f"""## Greedy selection, {entry["name"]} {entry["n"]:,} x {entry["dim"]}
 
-{_table([*header, "ms a pick", "check"], rows)}
+{table([*header, "ms a pick", "check"], rows)}
 
 A ratio is the contender's time over ours. The dense product is 2 N M D operations at
 {entry["sgemm_gflops"]:.0f} GFLOP/s, the best matrix product of the libraries in this run.
@@ -130,7 +130,7 @@ def _work(entry: Record) -> str:
                 else f"{value:,}"
             )
         rows.append([key.removesuffix("_seconds").replace("_", " "), *cells])
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _products(products: Record) -> str:
@@ -148,7 +148,7 @@ the filter of fastsel with its epilogue. That one is square, of as many operatio
 thousandth, and its rate counts the operations of a plain product, whatever arithmetic it is done
 in.
 
-{_table(header, rows)}"""
+{table(header, rows)}"""
 
 
 def _growth(growth: Record, plot_name: str) -> str:
@@ -190,10 +190,10 @@ def _aims(record: Record) -> str:
             what = "bare product, share of the best sgemm"
             rows.append([f"D = {dim}", what, "85%", f"{share:.0%}", _met(share >= 0.85)])
     header = ["features", "what", "aim, at least", "measured", "verdict"]
-    return f"## Against the aims\n\n{_table(header, rows, text_columns=2)}"
+    return f"## Against the aims\n\n{table(header, rows, text_columns=2)}"
 
 
-def _machine(machine: Record) -> str:
+def machine_section(machine: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     backends = "; ".join(f"{name}: {detail}" for name, detail in machine["backends"].items())
     return f"""## The machine
@@ -205,7 +205,7 @@ def _machine(machine: Record) -> str:
 - BLAS: {"; ".join(machine["blas"])}"""
 
 
-def _table(header: list[str], rows: list[list[str]], text_columns: int = 1) -> str:
+def table(header: list[str], rows: list[list[str]], text_columns: int = 1) -> str:
     """A Markdown table; columns after the first ones of text are aligned as numbers."""
     marks = ["---" if i < text_columns else "---:" for i in range(len(header))]
     line = "|" + "|".join(marks) + "|"

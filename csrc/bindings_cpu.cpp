@@ -247,6 +247,30 @@ py::tuple pick(const CodedPoints& coded, const Indices& rows, Doubles keys, doub
   return py::make_tuple(count, work.filtered, work.canonical);
 }
 
+py::tuple accept(const CodedPoints& coded, const Indices& rows, Doubles keys, const Doubles& limits,
+                 Indices picks, Indices sweeps, Doubles sq_radii, int threads) {
+  const int64_t n = coded.points().n;
+  require_rows(rows, n, "rows must be int64 [r] in [0, n)");
+  require(keys.ndim() == 1 && keys.shape(0) == n, "keys must be float64 [n]");
+  require(limits.ndim() == 1 && limits.shape(0) > 0, "limits must be float64 [s], s >= 1");
+  require(picks.ndim() == 1 && sweeps.ndim() == 1 && sq_radii.ndim() == 1 &&
+              picks.shape(0) == sweeps.shape(0) && picks.shape(0) == sq_radii.shape(0),
+          "picks, sweeps and sq_radii must have the same length");
+  double* keys_out = keys.mutable_data();
+  int64_t* picks_out = picks.mutable_data();
+  int64_t* sweeps_out = sweeps.mutable_data();
+  double* sq_radii_out = sq_radii.mutable_data();
+  Work work;
+  int64_t count;
+  {
+    py::gil_scoped_release release;
+    count = active->accept(coded.points(), coded.codes.codes(), rows.data(), rows.shape(0),
+                           keys_out, limits.data(), limits.shape(0), picks.shape(0), picks_out,
+                           sweeps_out, sq_radii_out, &work, threads);
+  }
+  return py::make_tuple(count, work.filtered, work.canonical);
+}
+
 Floats filter_matrix(const CodedPoints& coded, const Indices& rows, int threads) {
   require_rows(rows, coded.points().n, "rows must be int64 [r] in [0, n)");
   const int64_t stride = active->matrix_stride(rows.shape(0));
@@ -362,6 +386,9 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("pick", &pick, py::arg("coded"), py::arg("rows").noconvert(), py::arg("keys").noconvert(),
         py::arg("rival_key"), py::arg("rival_row"), py::arg("min_distance"),
         py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(), py::arg("threads"));
+  m.def("accept", &accept, py::arg("coded"), py::arg("rows").noconvert(),
+        py::arg("keys").noconvert(), py::arg("limits"), py::arg("picks").noconvert(),
+        py::arg("sweeps").noconvert(), py::arg("sq_radii").noconvert(), py::arg("threads"));
   m.def("filter_matrix", &filter_matrix, py::arg("coded"), py::arg("rows").noconvert(),
         py::arg("threads"),
         "What the filter sees, for tests and benchmarks: columns beyond the rows are +inf.");

@@ -1,5 +1,7 @@
 """Exact greedy selection by the lazy schedule, written once over a backend's primitives.
 
+Threshold decay, in fastsel/threshold.py, stands on the same keys.
+
 A point's key is a canonical squared distance to the selected set, or an upper bound of it: the
 distance to those centres that the point has seen. Keys only fall. A selected point's key is -1,
 under every distance, so that it is never chosen again. Points come in order of (largest key, lowest
@@ -64,14 +66,8 @@ class Record:
         return {**asdict(self), "pruned_pairs": self.dense_pairs - self.refresh_pairs}
 
 
-class Greedy:
-    """Exact farthest-point selection by the lazy schedule.
-
-    A round brings the points of largest keys up to date (refresh), takes those that still lead the
-    rest (active), and picks among them while the best beats the best key outside (the rival).
-    Everything else keeps its stale key: a stale key is an upper bound, so the picks are those of
-    the plain loop, and hardly a pair of point and centre is looked at twice.
-    """
+class Selection:
+    """What is selected so far, and what every point knows of it."""
 
     def __init__(
         self,
@@ -87,10 +83,8 @@ class Greedy:
         self.picks = np.empty(capacity, np.int64)
         self.sq_radii = np.empty(capacity)
         self.count = 0
-        self.record = Record()
         self._backend = backend
         self._pool = backend.Pool(points, capacity)
-        self.record.trials = self._pool.trials
 
     def apply_anchors(self, anchors: Points) -> None:
         """Count vectors from outside the pool as selected, without picking any."""
@@ -113,6 +107,35 @@ class Greedy:
             self._backend.min_update(self.points, self.points, int(rows[0]), self.keys)
             self.seen[:] = 1
             self.keys[rows] = SELECTED
+
+    def _commit(self, rows: npt.NDArray[np.int64]) -> None:
+        self.picks[self.count : self.count + len(rows)] = rows
+        self.count += len(rows)
+        self._pool.append(rows)
+
+    def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
+        return self.picks[: self.count], np.sqrt(self.sq_radii[: self.count])
+
+
+class Greedy(Selection):
+    """Exact farthest-point selection by the lazy schedule.
+
+    A round brings the points of largest keys up to date (refresh), takes those that still lead the
+    rest (active), and picks among them while the best beats the best key outside (the rival).
+    Everything else keeps its stale key: a stale key is an upper bound, so the picks are those of
+    the plain loop, and hardly a pair of point and centre is looked at twice.
+    """
+
+    def __init__(
+        self,
+        backend: ModuleType,
+        points: Points,
+        capacity: int,
+        memory_limit: int | None = None,
+    ) -> None:
+        super().__init__(backend, points, capacity, memory_limit)
+        self.record = Record(trials=self._pool.trials)
 
     def run(self, min_distance: float, progress: Progress) -> None:
         """Pick until the capacity is reached or no point is farther than `min_distance`."""
@@ -153,15 +176,6 @@ class Greedy:
         record.pick_pairs += filtered
         record.canonical_pairs += evaluated
         record.pick_seconds += clock() - refresh_at
-
-    def _commit(self, rows: npt.NDArray[np.int64]) -> None:
-        self.picks[self.count : self.count + len(rows)] = rows
-        self.count += len(rows)
-        self._pool.append(rows)
-
-    def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
-        return self.picks[: self.count], np.sqrt(self.sq_radii[: self.count])
 
 
 def bytes_needed(backend: ModuleType, points: Points, capacity: int, active: int) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsel import checks, schedule
-from fastsel import threshold as threshold_schedule
 from fastsel.backends import resolve
 from fastsel.checks import RandomState
-from fastsel.points import result_converter
+from fastsel.points import Points, result_converter
 from fastsel.progress import Progress, ProgressOption
+from fastsel.threshold import ThresholdDecay
 
 METRICS = ("euclidean", "cosine")
 
@@ -104,22 +105,10 @@ def greedy_select(
     capacity = checks.count("n_samples", n_samples, points.n)
     if min_distance is not None and checks.real("min_distance", min_distance) < 0:
         raise ValueError(f"min_distance must not be negative, got {min_distance!r}")
-    prefix = checks.indices("initial", [] if initial is None else initial, points.n)
-    if len(prefix) and start is not None:
-        raise ValueError("start and initial exclude each other: initial holds the first picks")
-    if len(prefix) > capacity:
-        raise ValueError(
-            f"initial must hold at most n_samples={capacity} indices, got {len(prefix)}"
-        )
-    anchor_points = None
-    if anchors is not None:
-        anchor_points = checks.points("anchors", anchors, metric, dim=points.dim)
-    if not len(prefix) and not (anchors is not None and start is None):
-        prefix = np.array([_start(start, random_state, points.n)])
-    if memory_limit is not None:
-        checks.integer("memory_limit", memory_limit, 1, 2**63 - 1)
-    if record is not None and not isinstance(record, dict):
-        raise TypeError(f"record must be a dict, got {type(record).__name__}")
+    prefix, anchor_points = _selected_before(
+        points, capacity, start, initial, anchors, metric, random_state
+    )
+    _check_limits(memory_limit, record)
     module = resolve(backend)
     report = Progress(progress, "greedy selection", capacity)
 
@@ -141,78 +130,176 @@ def threshold_decay_select(
     features: Any,
     n_samples: int | float,
     *,
-    threshold: float,
+    threshold: float | str = "auto",
     decay: float = 0.95,
     decay_when: str = "stalled",
+    on_shortfall: str = "raise",
     start: int | None = None,
+    initial: Any = None,
+    anchors: Any = None,
     metric: str = "euclidean",
     return_distances: bool = False,
+    return_thresholds: bool = False,
+    return_sweeps: bool = False,
     random_state: RandomState = None,
     backend: str = "auto",
+    memory_limit: int | None = None,
     progress: ProgressOption = False,
+    record: dict[str, Any] | None = None,
 ) -> Any:
     """Choose a diverse subset by the Threshold Decay Filter.
 
     Sweeps over the pool in order and accepts every point whose distance to the accepted ones
     exceeds the threshold, which is multiplied by `decay` between sweeps, until n_samples are
-    accepted. Approaches greedy selection as `decay` approaches 1.
+    accepted. Approaches greedy selection as `decay` approaches 1. Exact: the picks are those of
+    the loop over candidates in canonical distances (fastsel/canonical.py), on every backend.
 
     Parameters
     ----------
-    features, n_samples, start, metric, return_distances, random_state, backend, progress
+    features, n_samples, metric, return_distances, random_state, backend, memory_limit, progress
         As for `greedy_select`.
-    threshold : float
-        The first threshold, positive, in units of the metric. The paper's code uses 60 for DINOv2
-        features and 2000 for pixels in 0..255.
+    threshold : float or "auto"
+        The first threshold, positive, in units of the metric. "auto": the distance of the point
+        farthest from what is selected before the first sweep (`start`, `initial` and `anchors`).
+        No higher one can accept anything, so that every point is accepted by the decay and none
+        for a threshold that began too low; docs/threshold.md compares others. The paper's code
+        uses 60 for DINOv2 features and 2000 for pixels in 0..255.
     decay : float
         In (0, 1).
     decay_when : {"stalled", "sweep"}
         "stalled": after a sweep that accepted nothing, the paper's Algorithm 2. "sweep": after
-        every sweep, the paper's released code. Both give the same picks: a sweep leaves no point
-        above its threshold, so the next one at that threshold accepts nothing.
+        every sweep, the paper's released code. Both give the same picks, radii and thresholds: a
+        sweep leaves no point above its threshold, so the next one at that threshold accepts
+        nothing. They differ in the numbers of the sweeps.
+    on_shortfall : {"raise", "return"}
+        What to do when fewer than n_samples points are distinct: no threshold accepts a distance
+        of 0. "return" gives the distinct ones.
+    start : int, optional
+        Index of the first pick. Default: drawn from `random_state`, or 0 when that is None; with
+        `anchors`, none: the sweeps choose it.
+    initial : int array [P], optional
+        Indices already chosen. They count toward `n_samples` and are the prefix of the result.
+    anchors : array [A, D], optional
+        Vectors outside the pool that count as accepted. They are not in the result.
+    return_distances, return_thresholds, return_sweeps : bool
+        Return the radii, the thresholds and the numbers of the sweeps too, in this order.
+    record : dict, optional
+        Filled with what was done: sweeps, rows and pairs looked at, and seconds by phase, as
+        `fastsel.threshold.Record` describes them.
 
     Returns
     -------
     indices : int64 [M]
         In the order of acceptance, in the library and on the device of `features`.
     radii : float64 [M], only with `return_distances`
-        Each one's distance to those accepted before it; inf for the first.
+        Each one's distance to those accepted before it (and the anchors); inf for a first one
+        without any.
+    thresholds : float64 [M], only with `return_thresholds`
+        That which each one's radius exceeded; inf for `start` and `initial`.
+    sweeps : int64 [M], only with `return_sweeps`
+        The number of the sweep that accepted it, from 1; 0 for `start` and `initial`. Sweeps are
+        counted as the plain algorithm makes them under `decay_when`, those that accept nothing
+        included, even though they are skipped here: with "sweep" the threshold of number s is
+        `threshold` multiplied by `decay` s - 1 times, with "stalled" each sweep that accepted
+        something is followed by one at the same threshold that does not.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is not as described, or fewer than n_samples points are distinct.
+        An argument is not as described, or fewer than n_samples points are distinct and
+        `on_shortfall` is "raise".
     RuntimeError
         The named backend can not run here.
 
     Notes
     -----
-    Cost O(N M D) time and O(N) memory beyond `features`. Algorithm 2 of arXiv 2509.16499.
+    Cost O(N M D) time at most, and memory as for `greedy_select`. With a `decay` close to 1 the
+    time is about that of greedy selection. The method is Algorithm 2 of arXiv 2509.16499.
 
     Examples
     --------
     >>> import numpy as np, fastsel
     >>> x = np.array([[0.0], [1.0], [5.0], [9.0]])
+    >>> fastsel.threshold_decay_select(x, 3)
+    array([0, 3, 2])
     >>> fastsel.threshold_decay_select(x, 3, threshold=4.5)
     array([0, 2, 3])
     """
     checks.choice("metric", metric, METRICS)
     checks.choice("decay_when", decay_when, ("stalled", "sweep"))
+    checks.choice("on_shortfall", on_shortfall, ("raise", "return"))
     points = checks.points("features", features, metric)
     capacity = checks.count("n_samples", n_samples, points.n)
-    if checks.real("threshold", threshold) <= 0:
+    if isinstance(threshold, str):
+        if threshold != "auto":
+            raise ValueError(f"threshold must be 'auto' or a real number, got {threshold!r}")
+    elif checks.real("threshold", threshold) <= 0:
         raise ValueError(f"threshold must be positive, got {threshold!r}")
     if not 0 < checks.real("decay", decay) < 1:
         raise ValueError(f"decay must be in (0, 1), got {decay!r}")
-    first = _start(start, random_state, points.n)
+    prefix, anchor_points = _selected_before(
+        points, capacity, start, initial, anchors, metric, random_state
+    )
+    _check_limits(memory_limit, record)
     module = resolve(backend)
     report = Progress(progress, "threshold decay selection", capacity)
 
-    selection = threshold_schedule.Selection(module, points, capacity)
-    selection.add(first)
-    limit = float(np.sqrt(2 * threshold)) if metric == "cosine" else float(threshold)
-    threshold_schedule.threshold_decay(selection, limit, decay, report)
-    return _answer(*selection.result(), metric, return_distances, features)
+    selection = ThresholdDecay(module, points, capacity, metric, memory_limit)
+    if anchor_points is not None:
+        selection.apply_anchors(anchor_points)
+    selection.add_prefix(prefix)
+    first = selection.farthest() if isinstance(threshold, str) else float(threshold)
+    selection.run(first, float(decay), decay_when, report)
+    if record is not None:
+        record.update(asdict(selection.record))
+    if selection.count < capacity and on_shortfall == "raise":
+        raise ValueError(
+            f"n_samples={capacity} can not be reached: after {selection.count} picks every other "
+            "point equals a selected one, and no threshold accepts a distance of 0; "
+            "on_shortfall='return' gives those picks"
+        )
+    picks = _answer(*selection.result(), metric, return_distances, features)
+    if not (return_thresholds or return_sweeps):
+        return picks
+    convert = result_converter(features)
+    answer = picks if return_distances else (picks,)
+    if return_thresholds:
+        answer += (convert(selection.thresholds()),)
+    if return_sweeps:
+        answer += (convert(selection.sweeps()),)
+    return answer
+
+
+def _selected_before(
+    points: Points,
+    capacity: int,
+    start: int | None,
+    initial: Any,
+    anchors: Any,
+    metric: str,
+    random_state: RandomState,
+) -> tuple[npt.NDArray[np.int64], Points | None]:
+    """What counts as selected before the first pick: rows of the pool, and the anchors."""
+    prefix = checks.indices("initial", [] if initial is None else initial, points.n)
+    if len(prefix) and start is not None:
+        raise ValueError("start and initial exclude each other: initial holds the first picks")
+    if len(prefix) > capacity:
+        raise ValueError(
+            f"initial must hold at most n_samples={capacity} indices, got {len(prefix)}"
+        )
+    anchor_points = None
+    if anchors is not None:
+        anchor_points = checks.points("anchors", anchors, metric, dim=points.dim)
+    if not len(prefix) and not (anchors is not None and start is None):
+        prefix = np.array([_start(start, random_state, points.n)])
+    return prefix, anchor_points
+
+
+def _check_limits(memory_limit: int | None, record: dict[str, Any] | None) -> None:
+    if memory_limit is not None:
+        checks.integer("memory_limit", memory_limit, 1, 2**63 - 1)
+    if record is not None and not isinstance(record, dict):
+        raise TypeError(f"record must be a dict, got {type(record).__name__}")
 
 
 def _start(start: int | None, random_state: RandomState, n: int) -> int:

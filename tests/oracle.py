@@ -57,25 +57,45 @@ def greedy(x, m, start=0):
         pick = int(rest[np.argmax(nearest[rest])])
 
 
-def threshold_decay(x, m, threshold, decay, decay_when, start=0):
-    """Algorithm 2 of arXiv 2509.16499, candidate by candidate."""
-    dist = sq_dists(x, x)
-    picks, radii = [start], [math.inf]
-    while len(picks) < m:
-        accepted = False
+def threshold_decay(
+    x, m, threshold, decay, decay_when="stalled", initial=(0,), anchors=None, metric="euclidean"
+):
+    """Algorithm 2 of arXiv 2509.16499, candidate by candidate: picks, radii, thresholds, sweeps.
+
+    `threshold` may be "auto". Ends early when only points at distance 0 are left.
+    """
+    if metric == "cosine":
+        x = unit_rows(x)
+        anchors = None if anchors is None else unit_rows(anchors)
+
+    def reported(sq_dist):
+        radius = math.sqrt(sq_dist)
+        return radius * radius / 2 if metric == "cosine" else radius
+
+    to_pool = sq_dists(x, x)
+    nearest = np.full(len(x), np.inf) if anchors is None else sq_dists(x, anchors).min(axis=1)
+    free = np.ones(len(x), bool)
+    accepted = []
+
+    def accept(i, threshold, sweep):
+        accepted.append((i, reported(nearest[i]), threshold, sweep))
+        free[i] = False
+        np.minimum(nearest, to_pool[i], out=nearest)
+
+    for i in initial:
+        accept(i, math.inf, 0)
+    if threshold == "auto":
+        threshold = reported(nearest.max())
+    sweep = 0
+    while len(accepted) < m and nearest[free].max() > 0:
+        sweep += 1
+        before = len(accepted)
         for i in range(len(x)):
-            if i in picks:
-                continue
-            radius = math.sqrt(dist[i, picks].min())
-            if radius > threshold:
-                picks.append(i)
-                radii.append(radius)
-                accepted = True
-                if len(picks) == m:
-                    return np.array(picks), np.array(radii)
-        if decay_when == "sweep" or not accepted:
+            if free[i] and reported(nearest[i]) > threshold and len(accepted) < m:
+                accept(i, threshold, sweep)
+        if decay_when == "sweep" or len(accepted) == before:
             threshold *= decay
-    return np.array(picks), np.array(radii)
+    return tuple(np.array(column) for column in zip(*accepted, strict=True))
 
 
 def knn(queries, points, k, exclude_self=False):

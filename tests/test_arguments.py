@@ -81,6 +81,7 @@ VALUE_ERRORS = [
     (threshold, {"threshold": 0}, "threshold must be positive, got 0"),
     (threshold, {"threshold": -1.0}, "threshold must be positive, got -1.0"),
     (threshold, {"threshold": float("inf")}, "threshold must be finite, got inf"),
+    (threshold, {"threshold": "high"}, "threshold must be 'auto' or a real number, got 'high'"),
     (threshold, {"decay": 1.0}, r"decay must be in \(0, 1\), got 1.0"),
     (threshold, {"decay": 0}, r"decay must be in \(0, 1\), got 0"),
     (
@@ -88,6 +89,14 @@ VALUE_ERRORS = [
         {"decay_when": "never"},
         "decay_when must be one of 'stalled', 'sweep', got 'never'",
     ),
+    (
+        threshold,
+        {"on_shortfall": "warn"},
+        "on_shortfall must be one of 'raise', 'return', got 'warn'",
+    ),
+    (threshold, {"start": 1, "initial": [2]}, "start and initial exclude each other"),
+    (threshold, {"anchors": X[:, :2]}, "anchors must have 3 columns, got 2"),
+    (threshold, {"memory_limit": 0}, r"memory_limit must be in \[1, \d+\], got 0"),
     (threshold, {"n_samples": 99}, r"n_samples must be in \[1, 10\], got 99"),
     (threshold, {"start": 10}, r"start must be in \[0, 9\], got 10"),
     (knn, {"k": 0}, r"k must be in \[1, 10\], got 0"),

@@ -96,7 +96,12 @@ def test_the_gil_is_released():
 
 @needs_core
 @pytest.mark.parametrize(
-    "call", ["fastsel.greedy_select(x, 50_000)", "fastsel.knn(x, x, 1, exclude_self=True)"]
+    "call",
+    [
+        "fastsel.greedy_select(x, 50_000)",
+        "fastsel.threshold_decay_select(x, 50_000)",
+        "fastsel.knn(x, x, 1, exclude_self=True)",
+    ],
 )
 def test_interrupt_is_answered(call):
     script = textwrap.dedent(f"""
@@ -143,6 +148,11 @@ def test_the_bindings_refuse_wrong_arrays():
         core.CodedPoints(x, None, shift, 1.0, 128, 1)
     coded = core.CodedPoints(x, None, shift, 1.0, 127, 1)
     index = np.zeros((4, 4), np.int64)
+    rows = np.arange(4)
+    with pytest.raises(ValueError, match=r"limits must be float64 \[s\], s >= 1"):
+        core.accept(coded, rows, out, np.zeros(0), rows.copy(), rows.copy(), out.copy(), 1)
+    with pytest.raises(ValueError, match="must have the same length"):
+        core.accept(coded, rows, out, np.ones(1), rows[:3].copy(), rows.copy(), out.copy(), 1)
     with pytest.raises(ValueError, match="k is out of range"):
         core.knn(coded, coded, 0, True, np.zeros((4, 4)), index, 1)
     singles = core.CodedPoints(x.astype(np.float32), None, shift, 1.0, 127, 1)

@@ -53,9 +53,19 @@ def test_plain_loops_pick_what_fastsel_picks(pool, select):
     assert check.verify(pool, picks, expected) == check.Verdict(200, 200, 0.0)
 
 
-def test_the_loop_over_candidates_picks_what_fastsel_picks(pool):
-    expected = fastsel.threshold_decay_select(pool, 80, threshold=2.0, decay=0.9)
+def test_the_loop_over_candidates_picks_what_fastsel_picks(pool, monkeypatch):
+    expected, sweeps = fastsel.threshold_decay_select(
+        pool, 80, threshold=2.0, decay=0.9, decay_when="sweep", return_sweeps=True
+    )
+    pairs = []
+
+    def norm(differences, axis):
+        pairs.append(len(differences))
+        return np.sqrt((differences**2).sum(axis))
+
+    monkeypatch.setattr(np.linalg, "norm", norm)
     np.testing.assert_array_equal(loops.threshold_decay_loop(pool, 80, 2.0, 0.9), expected)
+    assert sum(pairs) == loops.threshold_decay_loop_pairs(len(pool), expected, sweeps)
 
 
 def test_wrong_picks_are_red(pool):

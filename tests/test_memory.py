@@ -23,9 +23,10 @@ THREADS = 2
 MEASURE = """
 import json, pathlib, sys
 import numpy as np, fastsel
-options = json.loads(sys.argv[1])
+options = json.loads(sys.argv[2])
 x = np.random.default_rng(0).standard_normal(({n}, {dim}), dtype=np.float32)
-fastsel.greedy_select(x[:1000], 500)
+select = getattr(fastsel, sys.argv[1])
+select(x[:1000], 500)
 
 def status(field):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
@@ -33,15 +34,15 @@ def status(field):
 
 before = status("VmRSS")
 pathlib.Path("/proc/self/clear_refs").write_text("5")
-fastsel.greedy_select(x, {picks}, **options)
+select(x, {picks}, **options)
 print(status("VmHWM") - before)
 """
 
 
-def peak(**options):
+def peak(select, **options):
     code = MEASURE.format(n=N, dim=DIM, picks=PICKS)
     run = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(options)],
+        [sys.executable, "-c", code, select, json.dumps(options)],
         capture_output=True,
         text=True,
         check=False,
@@ -55,18 +56,19 @@ def peak(**options):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
-def test_memory_beyond_the_features(monkeypatch):
+@pytest.mark.parametrize("select", ["greedy_select", "threshold_decay_select"])
+def test_memory_beyond_the_features(monkeypatch, select):
     monkeypatch.setattr(cpu, "threads", lambda: THREADS)
     features = 4 * N * DIM
     points = Points(np.zeros((N, DIM), np.float32))
     stated = schedule.bytes_needed(cpu, points, PICKS, schedule.MAX_ACTIVE)
     assert stated <= features // 2 + 64 * MB
-    measured = peak()
+    measured = peak(select)
     assert measured <= features // 2 + 64 * MB
     assert measured <= stated
 
     least = schedule.bytes_needed(cpu, points, PICKS, schedule.FEWEST_ACTIVE)
-    assert peak(memory_limit=least) <= least
+    assert peak(select, memory_limit=least) <= least
 
 
 @pytest.mark.parametrize("limit", [100, 10**6])

@@ -107,6 +107,21 @@ def test_picks_with_a_sketch_are_the_oracle_s(monkeypatch, case, threads, level)
     np.testing.assert_array_equal(radii, expected[1])
 
 
+@pytest.mark.parametrize("decay", [0.8, 0.99])
+@pytest.mark.parametrize("case", case_params(max_n=200))
+def test_threshold_decay_with_a_sketch_is_the_oracle_s(monkeypatch, case, decay, level):
+    bases = sketched(monkeypatch)
+    x = CASES[case]
+    m = (len(x) + 1) // 2
+    expected = oracle.threshold_decay(x, m, "auto", decay)
+    picks, radii = fastsel.threshold_decay_select(
+        x, m, decay=decay, on_shortfall="return", return_distances=True, backend="cpu"
+    )
+    assert bases
+    np.testing.assert_array_equal(picks, expected[0])
+    np.testing.assert_array_equal(radii, expected[1])
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_dtypes_and_metrics_with_a_sketch(monkeypatch, dtype, metric):

@@ -30,9 +30,14 @@ def test_tensors_in_and_out(dtype):
 def test_other_functions_take_tensors():
     x = torch.from_numpy(X)
     np.testing.assert_array_equal(
-        fastsel.threshold_decay_select(x, 20, threshold=2.0),
-        fastsel.threshold_decay_select(X, 20, threshold=2.0),
+        fastsel.threshold_decay_select(x, 20),
+        fastsel.threshold_decay_select(X, 20),
     )
+    thresholds, sweeps = fastsel.threshold_decay_select(
+        x, 20, return_thresholds=True, return_sweeps=True
+    )[1:]
+    assert thresholds.dtype == torch.float64
+    assert sweeps.dtype == torch.int64
     distances, indices = fastsel.knn(x, x, 3, exclude_self=True)
     assert isinstance(distances, torch.Tensor)
     np.testing.assert_array_equal(indices, fastsel.knn(X, X, 3, exclude_self=True)[1])

@@ -86,24 +86,19 @@ def _threshold(config: Config, features: Features, seed: int) -> Indices:
     threshold = config.threshold
     if threshold is None:
         threshold = auto_threshold(features, seed=seed)
-    try:
-        picks: Indices = fastsel.threshold_decay_select(
-            features,
-            config.n,
-            threshold=threshold,
-            decay=config.decay,
-            decay_when=config.decay_when,
-            random_state=seed,
-        )
-    except ValueError:
-        # No threshold accepts a copy, but a pool that collapsed to fewer than N different images
-        # must not end a long run: every different image, then copies in pool order.
-        distinct = fastsel.greedy_select(features, config.n, min_distance=0.0, random_state=seed)
-        if len(distinct) == config.n:
-            raise
-        copies = np.setdiff1d(np.arange(len(features)), distinct)
-        picks = np.concatenate([distinct, copies[: config.n - len(distinct)]])
-    return picks
+    distinct: Indices = fastsel.threshold_decay_select(
+        features,
+        config.n,
+        threshold=threshold,
+        decay=config.decay,
+        decay_when=config.decay_when,
+        on_shortfall="return",
+        random_state=seed,
+    )
+    # No threshold accepts a copy, but a pool that collapsed to fewer than N different images must
+    # not end a long run: copies follow in pool order.
+    copies = np.setdiff1d(np.arange(len(features)), distinct)
+    return np.concatenate([distinct, copies[: config.n - len(distinct)]])
 
 
 _ARMS: Mapping[str, Callable[[Config, Features, int], Indices]] = {

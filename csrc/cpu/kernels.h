@@ -112,6 +112,16 @@ using Pick = int64_t(const Matrix& points, const Codes& codes, const int64_t* ro
                      double* keys, Rival rival, double min_distance, int64_t max_picks,
                      int64_t* picks, double* sq_radii, Work* work, int threads);
 
+// Sweeps over the listed rows, whose keys are up to date, one for each of some falling limits: a
+// sweep takes the rows in the order given and accepts each whose key is above its limit; at most
+// max_picks in all. sweeps[i] is the number of the sweep that accepted picks[i]. An accepted row's
+// key becomes -1; the others' account for it, but those at or under the last limit may stay there.
+// Returns the number of picks.
+using Accept = int64_t(const Matrix& points, const Codes& codes, const int64_t* rows,
+                       int64_t n_rows, double* keys, const double* limits, int64_t n_limits,
+                       int64_t max_picks, int64_t* picks, int64_t* sweeps, double* sq_radii,
+                       Work* work, int threads);
+
 // Filtered squared distances of all listed rows to each other: centre by centre, float32
 // [n_rows, stride] with stride = matrix_stride(n_rows) >= n_rows.
 using FilterMatrix = void(const Codes& codes, const int64_t* rows, int64_t n_rows, int64_t stride,
@@ -127,6 +137,7 @@ using MatrixStride = int64_t(int64_t n_rows);
   Principal principal;         \
   Refresh refresh;             \
   Pick pick;                   \
+  Accept accept;               \
   FilterMatrix filter_matrix;  \
   MatrixStride matrix_stride;  \
   }
@@ -145,6 +156,7 @@ struct Kernels {
   Principal* principal;
   Refresh* refresh;
   Pick* pick;
+  Accept* accept;
   FilterMatrix* filter_matrix;
   MatrixStride* matrix_stride;
 };

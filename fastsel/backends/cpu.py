@@ -157,6 +157,24 @@ class Pool:
         )
         return int(count), int(filtered), int(canonical)
 
+    def accept(
+        self,
+        rows: npt.NDArray[np.int64],
+        keys: npt.NDArray[np.float64],
+        limits: npt.NDArray[np.float64],
+        picks: npt.NDArray[np.int64],
+        sweeps: npt.NDArray[np.int64],
+        sq_radii: npt.NDArray[np.float64],
+    ) -> tuple[int, int, int]:
+        """Sweeps over up-to-date `rows` under falling limits; see kernels.h.
+
+        Returns the number of picks, of pairs filtered and of pairs computed canonically.
+        """
+        count, filtered, canonical = self._core.accept(
+            self._coded, rows, keys, limits, picks, sweeps, sq_radii, threads()
+        )
+        return int(count), int(filtered), int(canonical)
+
 
 class Neighbours:
     """Neighbours of queries among points, for any part of the queries at a time.

@@ -93,6 +93,31 @@ class Pool:
             keys[rows[best]] = -1.0
         return len(picks), 0, len(picks) * len(rows)
 
+    def accept(
+        self,
+        rows: npt.NDArray[np.int64],
+        keys: npt.NDArray[np.float64],
+        limits: npt.NDArray[np.float64],
+        picks: npt.NDArray[np.int64],
+        sweeps: npt.NDArray[np.int64],
+        sq_radii: npt.NDArray[np.float64],
+    ) -> tuple[int, int, int]:
+        """Sweeps over up-to-date `rows` under falling limits; see kernels.h.
+
+        Returns the number of picks, of pairs filtered and of pairs computed canonically.
+        """
+        features = self._points.rows(rows)
+        count = 0
+        for sweep, limit in enumerate(limits):
+            for row, feature in zip(rows, features, strict=True):
+                if count == len(picks) or keys[row] <= limit:
+                    continue
+                picks[count], sweeps[count], sq_radii[count] = row, sweep, keys[row]
+                keys[rows] = np.minimum(keys[rows], canonical.sq_dists(features, feature))
+                keys[row] = -1.0
+                count += 1
+        return count, 0, count * len(rows)
+
 
 class Neighbours:
     """Neighbours of queries among points, for any part of the queries at a time."""
