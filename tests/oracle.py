@@ -94,15 +94,13 @@ def greedy_entropy(x, m, start=0):
     off_diagonal = log_dist.copy()
     np.fill_diagonal(off_diagonal, np.iinfo(np.int64).max)
     picks, radii = [start], [math.inf]
-    eps = np.full(0, 0)  # of the members, as logarithms
+    eps = np.zeros(0, np.int64)  # of the members, as logarithms
     while len(picks) < m:
         rest = np.setdiff1d(np.arange(len(x)), picks)
         to_members = off_diagonal[np.ix_(rest, picks)]
         own = to_members.min(axis=1)
-        if len(picks) == 1:
-            totals = 2 * own
-        else:
-            totals = np.minimum(to_members, eps).sum(axis=1) + own
+        shrunk = own if len(picks) == 1 else np.minimum(to_members, eps).sum(axis=1)
+        totals = shrunk + own
         finite = dist[np.ix_(rest, picks)].min(axis=1) > 0
         candidates = rest[finite] if finite.any() else rest
         values = totals[finite] if finite.any() else np.zeros(len(rest))

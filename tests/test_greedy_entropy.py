@@ -215,3 +215,12 @@ def test_what_does_not_go_together():
         fastsel.greedy_select(x, 3, objective="sum")
     with pytest.raises(ValueError, match="memory_limit does not go with objective='entropy'"):
         select(x, 3, memory_limit=10**9)
+
+
+@needs_core
+def test_fifty_thousand_points_are_certified():
+    rng = np.random.default_rng(9)
+    centres = rng.normal(size=(40, 8))
+    x = (centres[rng.integers(0, 40, 50_000)] + 0.4 * rng.normal(size=(50_000, 8))).astype("f4")
+    picks, radii = select(x, 300, backend="cpu")
+    certify(x, picks, radii, checks=4)
