@@ -188,12 +188,8 @@ def _parser() -> argparse.ArgumentParser:
     entropy.add_argument("--base", type=float, help="unit of the result: 2 for bits; else nats")
     entropy.add_argument("--duplicates", choices=("raise", "floor", "drop"), default="raise")
     entropy.add_argument("--floor", type=float, default=1e-10, help="for --duplicates floor")
-    entropy.add_argument(
-        "--indices", type=Path, metavar="FILE", help="rows to take, all others not"
-    )
-    entropy.add_argument(
-        "--distances", type=Path, metavar="FILE", help="write each row's distances"
-    )
+    entropy.add_argument("--indices", type=Path, metavar="FILE", help="the only rows to take")
+    entropy.add_argument("--distances", type=Path, metavar="FILE", help="write the distances")
 
     knn = _command(commands, "knn", _knn, "nearest neighbours, exactly")
     knn.add_argument("-k", type=int, default=10, help="how many (10)")
@@ -219,9 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("--seed", type=int)
     select.add_argument("--output", type=Path, metavar="FILE", help="write the picks, in order")
     select.add_argument("--distances", type=Path, metavar="FILE", help="write the radii")
-    select.add_argument(
-        "--initial", type=Path, metavar="FILE", help="greedy: indices picked before"
-    )
+    select.add_argument("--initial", type=Path, metavar="FILE", help="greedy: picked already")
     select.add_argument("--anchors", type=Path, metavar="FILE", help="greedy: rows to keep from")
     select.add_argument("--min-distance", type=float, help="greedy: stop where none is farther")
     select.add_argument("--memory-limit", type=int, help="greedy: bytes")

@@ -117,7 +117,7 @@ def _load_safetensors(path: Path, key: str | None) -> Array:
     # Writers align tensors to their type; where one did not, a copy is aligned.
     array = np.require(np.memmap(path, dtype, "r", offset, shape), requirements="A")
     if kind == "BF16":
-        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return np.asarray((array.astype(np.uint32) << np.uint32(16)).view(np.float32))
     return np.asarray(array)
 
 
