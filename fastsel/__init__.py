@@ -6,20 +6,26 @@ from here to the kernels.
 """
 
 from fastsel.backends import BackendStatus, backends
-from fastsel.entropy import generalization_score, kl_entropy
+from fastsel.duplicates import duplicate_groups
+from fastsel.entropy import kl_entropy
 from fastsel.neighbors import knn, nearest_distances
+from fastsel.scores import PRDC, generalization_score, memorization_ratio, prdc
 from fastsel.selection import greedy_select, threshold_decay_select
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "PRDC",
     "BackendStatus",
     "__version__",
     "backends",
+    "duplicate_groups",
     "generalization_score",
     "greedy_select",
     "kl_entropy",
     "knn",
+    "memorization_ratio",
     "nearest_distances",
+    "prdc",
     "threshold_decay_select",
 ]

@@ -25,6 +25,15 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
+def integers(name: str, value: Any, low: int, high: int) -> list[int]:
+    """An integer in [low, high], or a sequence of at least one."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+        return [integer(name, value, low, high)]
+    if len(value) == 0:
+        raise ValueError(f"{name} must hold at least one integer, got {value!r}")
+    return [integer(name, item, low, high) for item in value]
+
+
 def real(name: str, value: Any) -> float:
     """A finite real number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
@@ -61,7 +70,7 @@ def generator(name: str, value: RandomState) -> np.random.Generator:
 
 def indices(name: str, value: Any, n: int) -> npt.NDArray[np.int64]:
     """Distinct indices in [0, n), as int64 [P]."""
-    array = np.asarray(value if not hasattr(value, "cpu") else value.cpu())
+    array = to_numpy(value)
     if array.size == 0:
         return np.zeros(0, np.int64)
     if array.dtype.kind not in "iu":
@@ -77,6 +86,11 @@ def indices(name: str, value: Any, n: int) -> npt.NDArray[np.int64]:
             f"{name} must not repeat an index, got {values[counts > 1][0]} more than once"
         )
     return array.astype(np.int64)
+
+
+def to_numpy(array: Any) -> npt.NDArray[Any]:
+    """A result of a public function in host memory."""
+    return np.asarray(array.cpu() if hasattr(array, "cpu") else array)
 
 
 def points(name: str, value: Any, metric: str, dim: int | None = None) -> Points:

@@ -1,4 +1,4 @@
-"""Differential entropy and scores made of nearest-neighbour distances."""
+"""Differential entropy from nearest-neighbour distances."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastsel import checks
-from fastsel.neighbors import knn, nearest_distances
-from fastsel.points import Points, as_points, widen
+from fastsel.neighbors import kth_sq_dists
+from fastsel.points import Points, as_points, result_converter
 from fastsel.progress import ProgressOption
 
 EULER_GAMMA = 0.57721566490153286061
@@ -17,26 +18,31 @@ EULER_GAMMA = 0.57721566490153286061
 
 def kl_entropy(
     features: Any,
-    k: int = 1,
+    k: Any = 1,
     *,
+    indices: Any = None,
     base: float | None = None,
     duplicates: str = "raise",
     floor: float = 1e-10,
+    return_distances: bool = False,
     backend: str = "auto",
     progress: ProgressOption = False,
-) -> float:
+) -> Any:
     """Kozachenko-Leonenko estimate of differential entropy from k-th neighbour distances.
 
     H = psi(N) - psi(k) + log c_D + (D / N) * sum_i log(eps_i), where eps_i is the distance of row i
     to its k-th nearest other row and c_D the volume of the unit ball. Sums of logarithms
-    throughout, so that it is finite at any D.
+    throughout, so that it is finite at any D. docs/scores.md states the bias, which grows with D.
 
     Parameters
     ----------
     features : array [N, D]
-        float16, bfloat16, float32 or float64; NumPy, torch or DLPack. N must exceed k.
-    k : int
-        Which neighbour, in [1, N - 1].
+        float16, bfloat16, float32 or float64; NumPy, torch or DLPack. N must exceed every k.
+    k : int or sequence of int
+        Which neighbour, in [1, N - 1]. All of a sequence are answered by one search.
+    indices : int array [M], optional
+        Distinct rows: the entropy of these alone, as that of ``features[indices]``. The features
+        are not copied; the rows are gathered a block at a time. N means M then.
     base : float, optional
         Unit of the result: natural logarithm (nats) by default, 2 for bits.
     duplicates : {"raise", "floor", "drop"}
@@ -45,13 +51,18 @@ def kl_entropy(
     floor : float
         For duplicates="floor". The default is the constant in the code of arXiv 2509.16499, which
         adds it to every distance; here it changes no distance but 0.
+    return_distances : bool
+        Return the eps_i too.
     backend, progress
         As for `greedy_select`.
 
     Returns
     -------
-    entropy : float
+    entropy : float, or float64 [K] for a sequence of K
         In nats, or in units of log(base).
+    distances : float64 [N], or [N, K], only with `return_distances`
+        The eps_i as measured, 0 among them, in the order of the rows (with "drop", of those that
+        were kept, the first of each equal ones); in the library and on the device of `features`.
 
     Raises
     ------
@@ -62,8 +73,9 @@ def kl_entropy(
 
     Notes
     -----
-    Cost that of `knn` with exclude_self. Kozachenko and Leonenko 1987, in the form of arXiv
-    2509.16499.
+    Cost that of `knn` with exclude_self and the largest k, in time; memory does not grow with k.
+    "drop" sorts a copy of the rows. Kozachenko and Leonenko 1987, in the form of arXiv 2509.16499;
+    for k > 1 Goria, Leonenko, Mergel and Novi Inverardi 2005.
 
     Examples
     --------
@@ -71,6 +83,8 @@ def kl_entropy(
     >>> x = np.random.default_rng(0).normal(size=(2000, 2))
     >>> bool(abs(fastsel.kl_entropy(x) - np.log(2 * np.pi * np.e)) < 0.1)
     True
+    >>> fastsel.kl_entropy(x, [1, 2, 4]).shape
+    (3,)
     """
     checks.choice("duplicates", duplicates, ("raise", "floor", "drop"))
     if base is not None and (checks.real("base", base) <= 0 or base == 1):
@@ -78,78 +92,62 @@ def kl_entropy(
     if checks.real("floor", floor) <= 0:
         raise ValueError(f"floor must be positive, got {floor!r}")
     points = as_points("features", features)
-    rows: Any = features
-    n = points.n
+    rows = None if indices is None else checks.indices("indices", indices, points.n)
     if duplicates == "drop":
-        rows = _distinct_rows(points)
-        n = len(rows)
+        rows = _distinct(points, rows)
+    n = points.n if rows is None else len(rows)
     if n < 2:
-        raise ValueError(f"features must hold at least 2 rows to have neighbours, got {n}")
-    k = checks.integer("k", k, 1, n - 1)
-    distances, _ = knn(rows, rows, k, exclude_self=True, backend=backend, progress=progress)
-    eps = np.asarray(distances.cpu() if hasattr(distances, "cpu") else distances)[:, -1]
-    zero = eps == 0
-    if zero.any():
-        if duplicates == "raise":
-            raise ValueError(
-                f"features hold duplicates: {int(zero.sum())} of {n} rows have a neighbour {k} at "
-                f"distance 0 (the first is row {int(np.argmax(zero))}), where the entropy is -inf; "
-                'choose duplicates="floor" or "drop"'
-            )
-        eps = np.where(zero, floor, eps)
-    log_ball = points.dim / 2 * math.log(math.pi) - math.lgamma(points.dim / 2 + 1)
-    mean_log = math.fsum(np.log(eps)) / n
-    entropy = _digamma(n) - _digamma(k) + log_ball + points.dim * mean_log
-    return entropy if base is None else entropy / math.log(base)
-
-
-def generalization_score(
-    generated: Any,
-    training: Any,
-    *,
-    metric: str = "euclidean",
-    backend: str = "auto",
-    progress: ProgressOption = False,
-) -> float:
-    """Mean distance of generated points to their nearest training point.
-
-    Small when a model copies its training set. The score of arXiv 2509.16499.
-
-    Parameters
-    ----------
-    generated : array [Q, D]
-    training : array [N, D]
-    metric, backend, progress
-        As for `knn`, which tells the errors and the cost too.
-
-    Returns
-    -------
-    score : float
-
-    Examples
-    --------
-    >>> import numpy as np, fastsel
-    >>> fastsel.generalization_score(np.array([[1.0], [7.0]]), np.array([[0.0], [5.0]]))
-    1.5
-    """
-    checks.choice("metric", metric, ("euclidean", "sqeuclidean", "cosine"))
-    generated_points = as_points("generated", generated)
-    training_points = as_points("training", training)
-    if training_points.dim != generated_points.dim:
-        raise ValueError(
-            f"training must have {generated_points.dim} columns, got {training_points.dim}"
-        )
-    nearest = nearest_distances(
-        generated, training, metric=metric, backend=backend, progress=progress
+        what = "features" if indices is None else "indices"
+        raise ValueError(f"{what} must hold at least 2 rows to have neighbours, got {n}")
+    ks = checks.integers("k", k, 1, n - 1)
+    distances = np.sqrt(kth_sq_dists(points, ks, rows, backend, progress))
+    entropies = np.array(
+        [
+            _entropy(distances[:, column], ks[column], points.dim, floor, duplicates == "raise")
+            for column in range(len(ks))
+        ]
     )
-    nearest = np.asarray(nearest.cpu() if hasattr(nearest, "cpu") else nearest)
-    return math.fsum(nearest) / len(nearest)
+    if base is not None:
+        entropies /= math.log(base)
+    single = not hasattr(k, "__len__")
+    entropy = float(entropies[0]) if single else entropies
+    if not return_distances:
+        return entropy
+    return entropy, result_converter(features)(distances[:, 0].copy() if single else distances)
 
 
-def _distinct_rows(points: Points) -> Any:
-    """The rows without repetitions, float64 [n, D]."""
-    # Adding 0 makes -0.0 and 0.0, which are equal, the same bits.
-    return np.unique(widen(points.data) + 0.0, axis=0)
+def _entropy(
+    eps: npt.NDArray[np.float64], k: int, dim: int, floor: float, refuse_zeros: bool
+) -> float:
+    """The estimate in nats, from the distances to the k-th neighbours."""
+    n = len(eps)
+    zero = eps == 0
+    if refuse_zeros and zero.any():
+        raise ValueError(
+            f"features hold duplicates: {int(zero.sum())} of {n} rows have a neighbour {k} at "
+            f"distance 0 (the first is row {int(np.argmax(zero))}), where the entropy is -inf; "
+            'choose duplicates="floor" or "drop"'
+        )
+    log_ball = dim / 2 * math.log(math.pi) - math.lgamma(dim / 2 + 1)
+    mean_log = math.fsum(np.log(np.where(zero, floor, eps))) / n
+    return _digamma(n) - _digamma(k) + log_ball + dim * mean_log
+
+
+def _distinct(points: Points, rows: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
+    """The first of each equal ones among `rows` (None: all), in their order; None if all are."""
+    data = points.data if rows is None else points.data[rows]
+    # -0.0 and 0.0 are equal, but not the same bits.
+    zero_bits = np.uint16(0x8000)
+    data = (
+        np.where(data == zero_bits, 0, data)
+        if data.dtype == np.uint16
+        else data + data.dtype.type(0)
+    )
+    bits = np.ascontiguousarray(data).view(np.dtype((np.void, data.itemsize * points.dim)))[:, 0]
+    first = np.sort(np.unique(bits, return_index=True)[1])
+    if len(first) == len(data):
+        return rows
+    return first if rows is None else rows[first]
 
 
 def _digamma(n: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ METRICS = ("euclidean", "sqeuclidean", "cosine")
 
 # Multiply-adds in one native call: a fraction of a second, so that Ctrl-C is answered between two.
 CALL_WORK = 1 << 34
+
+# Of results that are made and dropped again: neighbours held at a time, and bytes of gathered rows.
+HELD_NEIGHBOURS = 1 << 21
+GATHERED_BYTES = 1 << 25
 
 
 def knn(
@@ -89,9 +94,9 @@ def knn(
     if exclude_self and base_points.n == 1:
         raise ValueError("points must hold at least 2 rows with exclude_self, got 1")
     k = checks.integer("k", k, 1, base_points.n - bool(exclude_self))
-    sq_dist, index = _search(query_points, base_points, k, exclude_self, backend, progress)
+    sq_dist, index = search(query_points, base_points, k, exclude_self, backend, progress)
     convert = result_converter(queries)
-    return convert(_distances(sq_dist, metric)), convert(index)
+    return convert(to_metric(sq_dist, metric)), convert(index)
 
 
 def nearest_distances(
@@ -136,7 +141,7 @@ def nearest_distances(
     return distances[:, 0]
 
 
-def _search(
+def search(
     queries: Points,
     points: Points,
     k: int,
@@ -144,19 +149,78 @@ def _search(
     backend: str,
     progress: ProgressOption,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Canonical squared distances and indices of the neighbours, each [Q, k]."""
     neighbours = resolve(backend).Neighbours(queries, points)
     report = Progress(progress, "nearest neighbours", queries.n)
-    sq_dist = np.empty((queries.n, k))
-    index = np.empty((queries.n, k), np.int64)
-    step = max(1, CALL_WORK // (points.n * points.dim))
-    for start in range(0, queries.n, step):
-        block = slice(start, min(start + step, queries.n))
-        neighbours.search(start, exclude_self, sq_dist[block], index[block])
+    sq_dist, index = _empty(queries.n, k)
+    for block in _blocks(queries.n, points):
+        neighbours.search(block.start, exclude_self, sq_dist[block], index[block])
         report.update(block.stop)
     return sq_dist, index
 
 
-def _distances(sq_dist: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
+def kth_sq_dists(
+    points: Points,
+    ks: Sequence[int],
+    rows: npt.NDArray[np.int64] | None,
+    backend: str,
+    progress: ProgressOption,
+) -> npt.NDArray[np.float64]:
+    """Squared distance of every row to its k-th nearest other, float64 [N, len(ks)].
+
+    With `rows`, int64 [N], of those rows among themselves. The neighbours in between are held for
+    a block of rows at a time, and `rows` are gathered a block at a time: the memory beyond that of
+    a search grows neither with max(ks) nor with N.
+    """
+    module = resolve(backend)
+    n = points.n if rows is None else len(rows)
+    report = Progress(progress, "nearest neighbours", n)
+    columns = np.array(ks) - 1
+    k = max(ks)
+    held = max(1, HELD_NEIGHBOURS // k)
+    result = np.empty((n, len(ks)))
+    if rows is None:
+        neighbours = module.Neighbours(points, points)
+        for block in _blocks(n, points, held):
+            sq_dist, index = _empty(block.stop - block.start, k)
+            neighbours.search(block.start, True, sq_dist, index)
+            result[block] = sq_dist[:, columns]
+            report.update(block.stop)
+        return result
+
+    size = min(held, max(1, GATHERED_BYTES // (points.dim * points.data.itemsize)))
+    parts = [rows[start : start + size] for start in range(0, n, size)]
+    for number, part in enumerate(parts):
+        queries = Points(points.data[part])
+        nearest = np.empty((len(part), 0))
+        for other_number, other in enumerate(parts):
+            same = other_number == number
+            others = queries if same else Points(points.data[other])
+            neighbours = module.Neighbours(queries, others)
+            sq_dist, index = _empty(len(part), min(k, len(other) - same))
+            if sq_dist.size:
+                for block in _blocks(len(part), others):
+                    neighbours.search(block.start, same, sq_dist[block], index[block])
+            nearest = np.sort(np.concatenate([nearest, sq_dist], axis=1), axis=1)[:, :k]
+        first = number * size
+        result[first : first + len(part)] = nearest[:, columns]
+        report.update(first + len(part))
+    return result
+
+
+def _empty(n: int, k: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    return np.empty((n, k)), np.empty((n, k), np.int64)
+
+
+def _blocks(n: int, points: Points, most: int | None = None) -> Iterator[slice]:
+    """Slices of n queries, of so many that a call for one is short (and at most `most`)."""
+    step = max(1, min(CALL_WORK // (points.n * points.dim), most or n))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def to_metric(sq_dist: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
+    """Distances from canonical squared ones (of normalised rows, for the cosine metric)."""
     if metric == "euclidean":
         return np.sqrt(sq_dist)
     return sq_dist / 2 if metric == "cosine" else sq_dist

@@ -121,6 +121,30 @@ VALUE_ERRORS = [
         {"features": X, "duplicates": "keep"},
         "duplicates must be one of 'raise', 'floor', 'drop', got 'keep'",
     ),
+    (fastsel.kl_entropy, {"features": X, "k": []}, "k must hold at least one integer"),
+    (fastsel.kl_entropy, {"features": X, "k": [1, 10]}, r"k must be in \[1, 9\], got 10"),
+    (
+        fastsel.kl_entropy,
+        {"features": X, "indices": [3]},
+        "indices must hold at least 2 rows .* got 1",
+    ),
+    (fastsel.kl_entropy, {"features": X, "indices": [3, 3]}, "indices must not repeat an index"),
+    (
+        fastsel.memorization_ratio,
+        {"generated": X, "training": X[:1]},
+        "training must hold at least 2 rows, got 1",
+    ),
+    (
+        fastsel.memorization_ratio,
+        {"generated": X, "training": X, "threshold": 1.5},
+        r"threshold must be in \(0, 1\], got 1.5",
+    ),
+    (
+        fastsel.prdc,
+        {"real": X, "generated": X[:, :2]},
+        "generated must have 3 columns, got 2",
+    ),
+    (fastsel.prdc, {"real": X, "generated": X[:5]}, r"k must be in \[1, 4\], got 5"),
     (
         fastsel.generalization_score,
         {"generated": X, "training": X[:, :2]},
