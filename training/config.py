@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from training.arms import ARMS
 from training.options import Kind, between, list_of, one_of, optional, string, whole
 
-ARMS = ("none", "greedy", "threshold")
 EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
 
 
@@ -107,23 +107,31 @@ class Config:
     n: int = _option(256, whole(2), "experiment", "images in the training set of a generation, N")
     generations: int = _option(4, whole(1), "experiment", "models trained one after another")
     arms: tuple[str, ...] = _option(
-        ARMS,
+        ("none", "greedy", "threshold"),
         list_of(one_of(*ARMS), distinct=True),
         "experiment",
         "ways to choose the next training set, run side by side from one shared first generation",
     )
     paradigm: str = _option(
         "replace",
-        one_of("replace", "accumulate"),
+        one_of("replace", "accumulate", "accumulate-subsample", "fresh"),
         "experiment",
         "replace: candidates are the previous model's images; accumulate: the N real images and"
-        " the images of every model so far",
+        " the images of every model so far; accumulate-subsample: as many of those, drawn evenly,"
+        " as replace has; fresh: replace, with --fresh-fraction of each training set real images"
+        " that were never used",
     )
     pool_factor: int = _option(
         2,
         whole(1),
         "experiment",
         "images made per training image for an arm to select from",
+    )
+    fresh_fraction: float = _option(
+        0.1,
+        between(0, 1),
+        "experiment",
+        "share of unseen real images in the training sets of the paradigm fresh and the arm fresh",
     )
     seed: int = _option(0, whole(0), "experiment", "source of all randomness")
 
@@ -150,6 +158,13 @@ class Config:
         "selection",
         "decay after a sweep that accepted nothing (the paper) or after every sweep (its code); the"
         " picks are the same, see fastsel.threshold_decay_select",
+    )
+    dedup_radius: float | None = _option(
+        None,
+        optional("auto", between(0, math.inf)),
+        "selection",
+        "distance up to which the dedup arm takes two images for duplicates; auto: half the median"
+        " distance of a pool member to its nearest other, measured anew in every generation",
     )
     metrics_extractors: tuple[str, ...] = _option(
         ("pixel", "efficientnet_lite0"),
@@ -253,6 +268,18 @@ class Config:
                 "exactly one of --widths and --unet must be given,"
                 f" got --widths {_shown(self.widths)} and --unet {self.unet}"
             )
+
+        if "real-fraction" in self.arms:
+            if "greedy" not in self.arms[: self.arms.index("real-fraction")]:
+                raise ConfigError(
+                    "--arms must have greedy before real-fraction, which takes its share of real"
+                    f" images, got {_shown(self.arms)!r}"
+                )
+            if not self.paradigm.startswith("accumulate"):
+                raise ConfigError(
+                    "the arm real-fraction needs real images to choose from: --paradigm must be"
+                    f" accumulate or accumulate-subsample, got {self.paradigm!r}"
+                )
 
     def identity(self) -> dict[str, Any]:
         """The options that decide the results, as plain JSON values."""

@@ -80,6 +80,8 @@ _OTHER_ARMS = (
     ArmStyle("#cc79a7", "v"),
     ArmStyle("#56b4e9", "P"),
     ArmStyle("#e69f00", "X"),
+    ArmStyle("#882255", "*"),
+    ArmStyle("#999933", "h"),
 )
 
 

@@ -32,6 +32,7 @@ def run(config: Config) -> Path:
     from training.plan import describe, disk_bytes, generations_to_train
     from training.report import format_table, write_report
     from training.run import RunFolder, check_disk
+    from training.select import images_needed
 
     config = resolved(config)
     data = load_images(
@@ -46,6 +47,11 @@ def run(config: Config) -> Path:
         raise ConfigError(f"--resolution must be given for images of {width}x{height}: a square")
     if config.n > n_images:
         raise ConfigError(f"--n must be at most {n_images}, the images in --data, got {config.n}")
+    if images_needed(config) > n_images:
+        raise ConfigError(
+            f"--fresh-fraction {config.fresh_fraction:g} needs {images_needed(config)} images over"
+            f" {config.generations} generations of {config.n}, got {n_images} in --data"
+        )
     plan = describe(config, data.source, n_images, height, channels)
     if config.dry_run or not config.quiet:
         print(plan, flush=True)

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from training import embed
-from training.config import ARMS, EXTRACTORS, PRESETS, Config, ConfigError, flag, parse_config
+from training.config import EXTRACTORS, PRESETS, Config, ConfigError, flag, parse_config
 
 
 def test_no_arguments_give_the_digits_preset():
     config = parse_config([])
     assert dataclasses.replace(config, out=None) == Config()
     assert config.data == "digits"
-    assert config.arms == ARMS
+    assert config.arms == ("none", "greedy", "threshold")
     assert config.generations >= 3
 
 
@@ -30,12 +30,14 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "arms": "greedy,none",
         "paradigm": "accumulate",
         "pool_factor": "5",
+        "fresh_fraction": "0.25",
         "seed": "7",
         "extractor": "clip",
         "extractor_weights": "clip=a.pt,dinov2=b.pt",
         "threshold": "2.5",
         "decay": "0.8",
         "decay_when": "stalled",
+        "dedup_radius": "1.5",
         "metrics_extractors": "pixel,clip",
         "metrics_real": "99",
         "widths": "16,32",
@@ -70,12 +72,14 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         arms=("greedy", "none"),
         paradigm="accumulate",
         pool_factor=5,
+        fresh_fraction=0.25,
         seed=7,
         extractor="clip",
         extractor_weights=(("clip", "a.pt"), ("dinov2", "b.pt")),
         threshold=2.5,
         decay=0.8,
         decay_when="stalled",
+        dedup_radius=1.5,
         metrics_extractors=("pixel", "clip"),
         metrics_real=99,
         widths=(16, 32),
@@ -107,9 +111,11 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         (["--decay", "1"], "--decay must be a number greater than 0 and less than 1, got '1.0'"),
         (["--channels", "2"], "--channels must be one of 1, 3, or auto, got '2'"),
         (["--threshold", "-1"], "--threshold must be a finite number greater than 0, or auto"),
-        (["--arms", "none,random"], "each one of none, greedy, threshold, none of them twice"),
+        (["--arms", "none,random"], "each one of none, random-2N, greedy, threshold, dedup, "),
         (["--arms", "none,none"], "none of them twice, got 'none,none'"),
         (["--arms", ""], "--arms must be"),
+        (["--arms", "real-fraction,greedy"], "--arms must have greedy before real-fraction"),
+        (["--arms", "greedy,real-fraction"], "--paradigm must be accumulate"),
         (["--widths", "12"], "each a positive multiple of 8, or none, got '12'"),
         (["--sampling-steps", "1001"], "a whole number from 1 to 1000, got '1001'"),
         (["--extractor-weights", "pixel=x"], "--extractor-weights must be NAME=PATH"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fastsel
-from training import plan, recursive, select
+from training import arms, plan, recursive, select
 from training.config import Config
 from training.generation import Experiment, load_extractors, run_generation
 from training.model import load_model
@@ -216,11 +216,11 @@ def test_no_selection_draws_evenly():
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_the_automatic_threshold_follows_the_scale_of_the_features(scale):
     features = pool_features(700)
-    base = select.auto_threshold(features, seed=1)
+    base = arms.auto_threshold(features, seed=1)
     distances = torch.pdist(torch.from_numpy(features)).median().item()
     assert base == pytest.approx(distances, rel=0.1)
     scaled = (features * np.float32(scale)).astype(np.float32)
-    assert select.auto_threshold(scaled, seed=1) == pytest.approx(base * scale, rel=1e-5)
+    assert arms.auto_threshold(scaled, seed=1) == pytest.approx(base * scale, rel=1e-5)
 
 
 @pytest.mark.parametrize("different", [1, 2, 9, 10, 11])
