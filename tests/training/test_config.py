@@ -8,7 +8,15 @@ import sys
 import pytest
 
 from training import embed
-from training.config import EXTRACTORS, PRESETS, Config, ConfigError, flag, parse_config
+from training.config import (
+    EXTRACTORS,
+    PRESETS,
+    Config,
+    ConfigError,
+    command_line,
+    flag,
+    parse_config,
+)
 
 
 def test_no_arguments_give_the_digits_preset():
@@ -153,6 +161,39 @@ def test_paper_presets_hold_the_papers_values():
         assert (config.n, config.resolution, config.unet) == (n, 32, 48)
         assert (config.lr, config.batch_size, config.mixed_precision) == (1e-4, 128, "fp16")
         assert (config.sampler, config.sampling_steps, config.ema) == ("ddpm", 1000, None)
+
+
+def test_paper_presets_follow_the_paper_and_its_code_where_asked():
+    paper = ["--preset", "paper-cifar10"]
+    config = parse_config(paper)
+    assert (config.decay_when, config.decay, config.threshold) == ("stalled", 0.95, 60.0)
+    config = parse_config([*paper, "--as-released"])
+    assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.95, 60.0)
+    config = parse_config([*paper, "--as-released", "--paradigm", "accumulate"])
+    assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.8, 60.0)
+    config = parse_config([*paper, "--as-released", "--extractor", "pixel", "--decay", "0.7"])
+    assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.7, 2000.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--as-released needs a preset of the paper, got --preset digits"),
+        (["--preset", "paper-mnist", "--paradigm", "fresh"], "replace, accumulate, got --paradigm"),
+        (["--preset", "paper-mnist", "--extractor", "clip"], "dinov2 or pixel, got --extractor"),
+    ],
+)
+def test_as_released_is_refused_where_nothing_was_released(argv, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_config([*argv, "--as-released"])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"paper-ffhq"}))
+def test_the_command_line_of_a_config_gives_it_again(preset):
+    config = parse_config(["--preset", preset, "--extractor-weights", "clip=a.pt"])
+    words = [word for line in command_line(config).splitlines() for word in line.split(" ", 1)]
+    assert parse_config(words) == config
 
 
 def test_a_model_option_replaces_the_presets_other_one():

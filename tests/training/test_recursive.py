@@ -304,6 +304,26 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_dry_run_of_a_paper_preset_needs_neither_its_data_nor_a_gpu(capsys):
+    command = ["--preset", "paper-ffhq", "--data", "no/such/folder", "--dry-run"]
+    assert recursive.main(command) == 0
+    printed = capsys.readouterr().out
+    for line in ("--n 8192", "--steps 128256", "--unet 48", "--sampling-steps 1000"):
+        assert f"\n{line}\n" in printed
+    assert "no such file or folder: no/such/folder" in printed.partition("missing here")[2]
+
+
+def test_the_predicted_cost_follows_its_formula(capsys):
+    training, sampling = plan.run_flops(TOY, 8, 1)
+    one = training // (3 * TOY.steps * TOY.batch_size * 7)
+    assert one > 0
+    assert training == 3 * one * 3 * 4 * 7  # 1 shared model and 2 of each of three arms
+    # 16 of the shared one; 8, 16, 16 of the second generation; 8 each of the last.
+    assert sampling == one * 2 * (16 + 8 + 16 + 16 + 3 * 8)
+    hours = f"{training / 10e12 / 3600:.3g} + {sampling / 10e12 / 3600:.3g} GPU hours"
+    assert hours in plan.describe(TOY, "digits", 20, 8, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
