@@ -80,10 +80,10 @@ class Config:
 
     data: str = _option(
         "digits",
-        string("digits, a folder, a .zip, an .npz or a Hugging Face data set name"),
+        string("digits, a folder, a .zip, an .npz, an idx file or a Hugging Face data set name"),
         "data",
-        "images to train on: digits (built in), a folder or .zip of images, an .npz, or the name"
-        " of a Hugging Face data set",
+        "images to train on: digits (built in), a folder or .zip of images, an .npz, an idx file"
+        " (as of MNIST, gzipped or not), or the name of a Hugging Face data set",
     )
     limit: int | None = _option(
         None,
