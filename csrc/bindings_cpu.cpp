@@ -2,9 +2,12 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdlib>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -17,6 +20,7 @@ namespace {
 
 using fastsel::Codes;
 using fastsel::Dtype;
+using fastsel::EntropyState;
 using fastsel::Kernels;
 using fastsel::Matrix;
 using fastsel::Work;
@@ -196,6 +200,99 @@ void knn(const CodedPoints& queries, const CodedPoints& points, int64_t first_qu
               sq_dist_out, index_out, threads);
 }
 
+// A greedy entropy selection. Holds the memory of its arrays, which Python owns too.
+class EntropyPool {
+ public:
+  EntropyPool(py::object coded, Indices gains, Doubles sq_dist, Indices seen, Indices members,
+              Doubles sq_eps, double min_distance)
+      : object_(std::move(coded)),
+        coded_(py::cast<const CodedPoints&>(object_)),
+        gains_(std::move(gains)),
+        sq_dist_(std::move(sq_dist)),
+        seen_(std::move(seen)),
+        members_(std::move(members)),
+        sq_eps_(std::move(sq_eps)) {
+    const int64_t n = coded_.points().n;
+    require(gains_.ndim() == 1 && gains_.shape(0) == n, "gains must be int64 [n]");
+    require(sq_dist_.ndim() == 1 && sq_dist_.shape(0) == n, "sq_dist must be float64 [n]");
+    require(seen_.ndim() == 1 && seen_.shape(0) == n, "seen must be int64 [n]");
+    require(members_.ndim() == 1 && sq_eps_.ndim() == 1 && members_.shape(0) == sq_eps_.shape(0),
+            "members and sq_eps must have the same length");
+    losses_.resize(static_cast<size_t>(n), 0);
+    first_of_row_.resize(static_cast<size_t>(n), -1);
+    first_of_member_.resize(static_cast<size_t>(members_.shape(0)), -1);
+    state_ = {gains_.mutable_data(),
+              sq_dist_.mutable_data(),
+              losses_.data(),
+              seen_.mutable_data(),
+              members_.mutable_data(),
+              sq_eps_.mutable_data(),
+              0,
+              min_distance,
+              {nullptr, 0, 0, first_of_member_.data(), first_of_row_.data()}};
+  }
+  EntropyPool(const EntropyPool&) = delete;
+  EntropyPool& operator=(const EntropyPool&) = delete;
+  ~EntropyPool() { std::free(state_.balls.entries); }
+
+  // The first `count` of members and sq_eps are there.
+  void start(int64_t count) {
+    require(0 <= count && count <= members_.shape(0), "count is out of range");
+    require(state_.n_members == 0, "the selection has members already");
+    for (int64_t i = 0; i < count; ++i) {
+      require(0 <= state_.members[i] && state_.members[i] < coded_.points().n,
+              "members must be in [0, n)");
+    }
+    state_.n_members = count;
+  }
+
+  py::tuple refresh(const Indices& rows, int64_t rival_gain, int64_t rival_row, int threads) {
+    require_rows(rows, coded_.points().n, "rows must be int64 [r] in [0, n)");
+    Work work;
+    {
+      py::gil_scoped_release release;
+      work = active->entropy_refresh(coded_.points(), coded_.codes(), &state_, rows.data(),
+                                     rows.shape(0), {rival_gain, rival_row}, threads);
+    }
+    if (work.canonical < 0) throw std::bad_alloc();
+    return py::make_tuple(work.filtered, work.canonical);
+  }
+
+  py::tuple pick(const Indices& rows, int64_t rival_gain, int64_t rival_row, Doubles sq_radii,
+                 int threads) {
+    require_rows(rows, coded_.points().n, "rows must be int64 [r] in [0, n)");
+    require(rows.shape(0) > 0, "rows must not be empty");
+    require(sq_radii.ndim() == 1 && state_.n_members + sq_radii.shape(0) <= members_.shape(0),
+            "there is no room for so many picks");
+    double* radii = sq_radii.mutable_data();
+    Work work;
+    int64_t count;
+    {
+      py::gil_scoped_release release;
+      count =
+          active->entropy_pick(coded_.points(), coded_.codes(), &state_, rows.data(), rows.shape(0),
+                               {rival_gain, rival_row}, sq_radii.shape(0), radii, &work, threads);
+    }
+    if (count < 0) throw std::bad_alloc();
+    return py::make_tuple(count, work.filtered, work.canonical);
+  }
+
+  int64_t balls() const { return state_.balls.count; }
+
+ private:
+  const py::object object_;
+  const CodedPoints& coded_;
+  Indices gains_;
+  Doubles sq_dist_;
+  Indices seen_;
+  Indices members_;
+  Doubles sq_eps_;
+  std::vector<int64_t> losses_;
+  std::vector<int64_t> first_of_row_;
+  std::vector<int64_t> first_of_member_;
+  EntropyState state_;
+};
+
 py::list levels() {
   int count;
   const Kernels* kernels = usable(&count);
@@ -248,6 +345,17 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("pick", &pick, py::arg("coded"), py::arg("rows").noconvert(), py::arg("keys").noconvert(),
         py::arg("rival_key"), py::arg("rival_row"), py::arg("min_distance"),
         py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(), py::arg("threads"));
+  py::class_<EntropyPool>(m, "EntropyPool", "A greedy entropy selection in the making.")
+      .def(py::init<py::object, Indices, Doubles, Indices, Indices, Doubles, double>(),
+           py::arg("coded"), py::arg("gains").noconvert(), py::arg("sq_dist").noconvert(),
+           py::arg("seen").noconvert(), py::arg("members").noconvert(),
+           py::arg("sq_eps").noconvert(), py::arg("min_distance"))
+      .def("start", &EntropyPool::start, py::arg("count"))
+      .def("refresh", &EntropyPool::refresh, py::arg("rows").noconvert(), py::arg("rival_gain"),
+           py::arg("rival_row"), py::arg("threads"))
+      .def("pick", &EntropyPool::pick, py::arg("rows").noconvert(), py::arg("rival_gain"),
+           py::arg("rival_row"), py::arg("sq_radii").noconvert(), py::arg("threads"))
+      .def_property_readonly("balls", &EntropyPool::balls);
   m.def("filter_matrix", &filter_matrix, py::arg("coded"), py::arg("rows").noconvert(),
         py::arg("threads"),
         "What the filter sees, for tests and benchmarks: columns beyond the rows are +inf.");

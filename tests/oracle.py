@@ -57,6 +57,62 @@ def greedy(x, m, start=0):
         pick = int(rest[np.argmax(nearest[rest])])
 
 
+LOG_OF_ZERO = -(2**51)
+
+
+def log_sq_dist(value) -> int:
+    """Canonical binary logarithm of a squared distance in units of 2^-40, from exact bits."""
+    if value == 0:
+        return LOG_OF_ZERO
+    fraction, exponent = math.frexp(value)
+    fraction = math.floor(fraction * 2.0**43) / 2.0**43
+    if fraction < math.sqrt(0.5):
+        fraction, exponent = 2 * fraction, exponent - 1
+    s = (fraction - 1) / (fraction + 1)
+    series = 0.0
+    for power in range(21, 0, -2):
+        series = series * (s * s) + 2 / math.log(2) / power
+    return round(series * s * 2.0**40) + exponent * 2**40
+
+
+def log_sq_dists(values) -> np.ndarray:
+    values = np.asarray(values)
+    return np.array([log_sq_dist(v) for v in values.ravel().tolist()]).reshape(values.shape)
+
+
+def entropy_sum(log_dist, members) -> int:
+    """Sum over members of the logarithm of the squared distance to the nearest other one."""
+    among = log_dist[np.ix_(members, members)].copy()
+    np.fill_diagonal(among, np.iinfo(np.int64).max)
+    return int(among.min(axis=1).sum())
+
+
+def greedy_entropy(x, m, start=0):
+    """Each pick the argmax of the objective of the whole set: picks and radii."""
+    dist = sq_dists(x, x)
+    log_dist = log_sq_dists(dist)
+    off_diagonal = log_dist.copy()
+    np.fill_diagonal(off_diagonal, np.iinfo(np.int64).max)
+    picks, radii = [start], [math.inf]
+    eps = np.full(0, 0)  # of the members, as logarithms
+    while len(picks) < m:
+        rest = np.setdiff1d(np.arange(len(x)), picks)
+        to_members = off_diagonal[np.ix_(rest, picks)]
+        own = to_members.min(axis=1)
+        if len(picks) == 1:
+            totals = 2 * own
+        else:
+            totals = np.minimum(to_members, eps).sum(axis=1) + own
+        finite = dist[np.ix_(rest, picks)].min(axis=1) > 0
+        candidates = rest[finite] if finite.any() else rest
+        values = totals[finite] if finite.any() else np.zeros(len(rest))
+        pick = int(candidates[np.argmax(values)])
+        radii.append(math.sqrt(dist[pick, picks].min()))
+        picks.append(pick)
+        eps = off_diagonal[np.ix_(picks, picks)].min(axis=1)
+    return np.array(picks), np.array(radii)
+
+
 def threshold_decay(x, m, threshold, decay, decay_when, start=0):
     """Algorithm 2 of arXiv 2509.16499, candidate by candidate."""
     dist = sq_dists(x, x)

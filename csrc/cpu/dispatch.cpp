@@ -14,7 +14,7 @@ struct Usable {
   Usable() {
 #define FASTSEL_ADD(level)                                                                \
   add({#level, level::min_update, level::knn, level::encode, level::refresh, level::pick, \
-       level::filter_matrix, level::matrix_stride})
+       level::filter_matrix, level::matrix_stride, level::entropy_refresh, level::entropy_pick})
 #ifdef FASTSEL_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -43,6 +43,49 @@ struct Work {
   int64_t canonical;  // pairs whose canonical distance was computed
 };
 
+// A candidate within the ball of a member of the selection: nearer to it than its nearest other
+// member. Entries are linked by member and by candidate.
+struct Inside {
+  double sq_dist;
+  int64_t row;
+  int64_t member;
+  int64_t next_of_member;  // -1: the last
+  int64_t next_of_row;
+};
+
+// Entries of all balls. Those that a shrinking ball leaves outside, or whose candidate was picked,
+// are dead; they go when room is needed.
+struct Balls {
+  Inside* entries;  // from malloc
+  int64_t count;
+  int64_t capacity;
+  int64_t* first_of_member;  // [members]
+  int64_t* first_of_row;     // [n]
+};
+
+// A greedy entropy selection; fastsel/greedy_entropy.py tells what these mean.
+struct EntropyState {
+  int64_t* gains;    // [n]
+  double* sq_dist;   // [n]
+  int64_t* losses;   // [n]
+  int64_t* seen;     // [n]
+  int64_t* members;  // rows of points
+  double* sq_eps;    // [members]
+  int64_t n_members;
+  double min_distance;
+  Balls balls;
+};
+
+// The best candidate that is not being looked at, as Rival, by gain.
+struct GainRival {
+  int64_t gain;
+  int64_t row;
+
+  bool beaten_by(int64_t other_gain, int64_t other_row) const {
+    return other_gain > gain || (other_gain == gain && other_row < row);
+  }
+};
+
 // Lowers sq_dist[i], for every row i of points, to its squared distance to row `centre` of centres.
 using MinUpdate = void(const Matrix& points, const Matrix& centres, int64_t centre, double* sq_dist,
                        int threads);
@@ -80,15 +123,31 @@ using FilterMatrix = void(const Codes& codes, const int64_t* rows, int64_t n_row
                           float* out, int threads);
 using MatrixStride = int64_t(int64_t n_rows);
 
-#define FASTSEL_DECLARE(level) \
-  namespace level {            \
-  MinUpdate min_update;        \
-  Knn knn;                     \
-  Encode encode;               \
-  Refresh refresh;             \
-  Pick pick;                   \
-  FilterMatrix filter_matrix;  \
-  MatrixStride matrix_stride;  \
+// Applies to each of the listed rows, ascending by what they have seen, the members it has not
+// seen: its distance, its balls, its gain. A row is dropped, partly refreshed, as soon as it no
+// longer beats the rival.
+using EntropyRefresh = Work(const Matrix& points, const Codes& codes, EntropyState* state,
+                            const int64_t* rows, int64_t n_rows, GainRival rival, int threads);
+
+// Picks among the listed rows, ascending, which have seen every member: the row of largest gain, as
+// long as it beats the rival, at most max_picks times. Rows that are not listed may gain from a
+// ball that shrinks: the rival becomes the best of them if they beat it. Returns the number of
+// picks, which are new members, with their squared distance to those before them.
+using EntropyPick = int64_t(const Matrix& points, const Codes& codes, EntropyState* state,
+                            const int64_t* rows, int64_t n_rows, GainRival rival, int64_t max_picks,
+                            double* sq_radii, Work* work, int threads);
+
+#define FASTSEL_DECLARE(level)    \
+  namespace level {               \
+  MinUpdate min_update;           \
+  Knn knn;                        \
+  Encode encode;                  \
+  Refresh refresh;                \
+  Pick pick;                      \
+  FilterMatrix filter_matrix;     \
+  MatrixStride matrix_stride;     \
+  EntropyRefresh entropy_refresh; \
+  EntropyPick entropy_pick;       \
   }
 FASTSEL_DECLARE(baseline)
 FASTSEL_DECLARE(avx2)
@@ -105,6 +164,8 @@ struct Kernels {
   Pick* pick;
   FilterMatrix* filter_matrix;
   MatrixStride* matrix_stride;
+  EntropyRefresh* entropy_refresh;
+  EntropyPick* entropy_pick;
 };
 
 // Those that this machine can run, best first; `count` says how many.

@@ -148,6 +148,68 @@ class Pool:
         return int(count), int(filtered), int(canonical)
 
 
+class EntropyPool:
+    """Candidates of a greedy entropy selection, over the arrays of its caller.
+
+    gains int64, sq_dist float64, seen int64, all [N]; members int64, sq_eps float64, of the
+    selection's capacity.
+    """
+
+    def __init__(
+        self,
+        points: Points,
+        gains: npt.NDArray[np.int64],
+        sq_dist: npt.NDArray[np.float64],
+        seen: npt.NDArray[np.int64],
+        members: npt.NDArray[np.int64],
+        sq_eps: npt.NDArray[np.float64],
+        min_distance: float,
+    ) -> None:
+        (coded,) = encode(points)
+        self._dim = points.dim
+        self._seen = seen
+        self._pool = _native().EntropyPool(
+            coded, gains, sq_dist, seen, members, sq_eps, min_distance
+        )
+        self._count = 0
+
+    def start(self, count: int) -> None:
+        """Say that the first `count` members and their sq_eps are there."""
+        self._pool.start(count)
+        self._count = count
+
+    def refresh(self, rows: npt.NDArray[np.int64], rival: tuple[int, int]) -> tuple[int, int]:
+        """Apply to `rows` the members they have not seen; see csrc/cpu/kernels.h.
+
+        Returns how many pairs were filtered and how many computed canonically.
+        """
+        rows = rows[np.argsort(self._seen[rows], kind="stable")]
+        work = np.cumsum(self._count - self._seen[rows]) * self._dim
+        total = np.zeros(2, np.int64)
+        for part in np.split(rows, np.flatnonzero(np.diff(work // CALL_WORK)) + 1):
+            total += self._pool.refresh(part, *rival, threads())
+        return int(total[0]), int(total[1])
+
+    def pick(
+        self,
+        rows: npt.NDArray[np.int64],
+        rival: tuple[int, int],
+        sq_radii: npt.NDArray[np.float64],
+    ) -> tuple[int, int, int]:
+        """Greedy picks among `rows` that have seen every member; see kernels.h.
+
+        Returns the number of picks, of pairs filtered and of pairs computed canonically.
+        """
+        count, filtered, canonical = self._pool.pick(rows, *rival, sq_radii, threads())
+        self._count += count
+        return int(count), int(filtered), int(canonical)
+
+    @property
+    def balls(self) -> int:
+        """How many pairs of a candidate and a ball it lies in are kept, dead ones among them."""
+        return int(self._pool.balls)
+
+
 class Neighbours:
     """Neighbours of queries among points, for any part of the queries at a time.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
 from fastsel import canonical
+from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
 
 NAME = "reference"
@@ -90,6 +93,112 @@ class Pool:
             )
             keys[rows[best]] = -1.0
         return len(picks), 0, len(picks) * len(rows)
+
+
+class EntropyPool:
+    """Candidates of a greedy entropy selection, over the arrays of its caller, in plain loops."""
+
+    def __init__(
+        self,
+        points: Points,
+        gains: npt.NDArray[np.int64],
+        sq_dist: npt.NDArray[np.float64],
+        seen: npt.NDArray[np.int64],
+        members: npt.NDArray[np.int64],
+        sq_eps: npt.NDArray[np.float64],
+        min_distance: float,
+    ) -> None:
+        self._points = points
+        self._gains = gains
+        self._sq_dist = sq_dist
+        self._seen = seen
+        self._members = members
+        self._sq_eps = sq_eps
+        self._min_distance = min_distance
+        self._count = 0
+        # For each candidate, the balls it is inside of, {member: squared distance}.
+        self._inside: list[dict[int, float]] = [{} for _ in range(points.n)]
+
+    def start(self, count: int) -> None:
+        """Say that the first `count` members and their sq_eps are there."""
+        self._count = count
+
+    def refresh(self, rows: npt.NDArray[np.int64], rival: tuple[int, int]) -> tuple[int, int]:
+        """Apply to `rows` the members they have not seen; see csrc/cpu/kernels.h."""
+        pairs = 0
+        for row in rows.tolist():
+            unseen = np.arange(self._seen[row], self._count)
+            features = self._points.rows(self._members[unseen])
+            here = self._points.rows(slice(row, row + 1))
+            self._meet(row, unseen, canonical.sq_dists(features, here))
+            self._seen[row] = self._count
+            pairs += len(unseen)
+        return 0, pairs
+
+    def pick(
+        self,
+        rows: npt.NDArray[np.int64],
+        rival: tuple[int, int],
+        sq_radii: npt.NDArray[np.float64],
+    ) -> tuple[int, int, int]:
+        """Greedy picks among `rows` that have seen every member; see kernels.h."""
+        for picked in range(len(sq_radii)):
+            pick = int(rows[np.argmax(self._gains[rows])])
+            gain = int(self._gains[pick])
+            if gain == NEVER or (-gain, pick) >= (-rival[0], rival[1]):
+                return picked, 0, picked * len(rows)
+            self._gains[pick] = NEVER
+            balls = self._inside[pick]
+            self._inside[pick] = {}
+            touched = []
+            for member, sq_dist in balls.items():
+                if sq_dist < self._sq_eps[member]:
+                    self._sq_eps[member] = sq_dist
+                    touched.append(member)
+            self._members[self._count] = pick
+            self._sq_eps[self._count] = sq_radii[picked] = self._sq_dist[pick]
+            self._count += 1
+            features = self._points.rows(np.array([pick]))
+            for row in rows[self._gains[rows] != NEVER].tolist():
+                here = self._points.rows(slice(row, row + 1))
+                self._meet(row, [self._count - 1], canonical.sq_dists(features, here))
+                self._seen[row] = self._count
+            for row, own in enumerate(self._inside):
+                if self._gains[row] == NEVER or not any(member in own for member in touched):
+                    continue
+                self._update_gain(row)
+                if row not in rows:
+                    rival = min(rival, (int(self._gains[row]), row), key=lambda r: (-r[0], r[1]))
+        return len(sq_radii), 0, len(sq_radii) * len(rows)
+
+    @property
+    def balls(self) -> int:
+        """How many pairs of a candidate and a ball it lies in are kept."""
+        return sum(map(len, self._inside))
+
+    def _meet(self, row: int, members: Iterable[int], sq_dists: npt.NDArray[np.float64]) -> None:
+        for member, sq_dist in zip(members, sq_dists.tolist(), strict=True):
+            self._sq_dist[row] = min(self._sq_dist[row], sq_dist)
+            # The ball of an only member has no end and takes nothing.
+            if 0 < sq_dist < self._sq_eps[member] < np.inf:
+                self._inside[row][int(member)] = sq_dist
+        self._update_gain(row)
+
+    def _update_gain(self, row: int) -> None:
+        own = self._inside[row]
+        for member in [m for m, sq_dist in own.items() if sq_dist >= self._sq_eps[m]]:
+            del own[member]
+        key = self._sq_dist[row]
+        if np.sqrt(key) <= self._min_distance:
+            self._gains[row] = NEVER
+        elif key == 0:
+            self._gains[row] = LAST
+        else:
+            distances = np.array([key, *own.values()])
+            eps = np.array([1.0, *(self._sq_eps[m] for m in own)])  # the logarithm of 1 is 0
+            self._gains[row] = np.sum(
+                canonical.log_sq_dists(distances) - canonical.log_sq_dists(eps)
+            )
 
 
 class Neighbours:

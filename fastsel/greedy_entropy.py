@@ -1,0 +1,203 @@
+"""Greedy selection by entropy, written once over a backend's primitives.
+
+The objective is the sum of log eps over the selected set, eps of a member being its distance to
+the nearest other member: what the Kozachenko-Leonenko estimate of entropy makes of a set. A pick
+is the candidate of largest gain in it,
+
+    gain(x) = log D(x) + sum over members y with d(x, y) < eps(y) of log d(x, y) - log eps(y),
+
+D(x) the distance of x to the members: its own term, and what it takes from those whose nearest
+neighbour it becomes. Those are the members in whose *ball*, of radius eps, x lies. An only member
+has no neighbour and nothing is taken from it: the second pick is the farthest point. A duplicate of
+a member has the gain minus infinity and comes last. Ties go to the lowest index.
+
+Logarithms are those of fastsel.canonical, whole numbers, so that sums do not depend on the order in
+which they are made: the gain that is updated a thousand times equals the one computed anew.
+
+Laziness as in fastsel/schedule.py: a point that has not seen the latest members keeps the gain that
+it had without them. That is an upper bound of its gain, if what it loses to the members that it has
+seen is kept true. For a member that it has not seen can only lower D(x), and its term in the sum is
+at most 0, as the logarithm does not fall. But when the ball of a member shrinks, because a pick
+lies in it, other candidates inside lose less, and their gain rises: these are touched at once,
+stale or not. They are few, and they are known: each candidate was found inside when it saw the
+member, as balls only shrink.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsel import canonical, schedule
+from fastsel.gains import LAST, NEVER
+from fastsel.points import Points
+from fastsel.progress import Progress
+
+NO_RIVAL = (NEVER, -1)  # beaten by every candidate
+
+# A candidate lies in up to as many balls as there are members; each but that of the nearest takes
+# at most 2 * 2^40 units (the triangle inequality), and sums stay within int64.
+MAX_SAMPLES = 1 << 21
+
+
+@dataclass
+class Record:
+    """What a selection did, so that its speed can be explained."""
+
+    rounds: int = 0
+    refreshed: int = 0  # rows brought up to date, over all rounds
+    active: int = 0  # rows compared with each other, over all rounds
+    refresh_pairs: int = 0  # pairs that the filter looked at in refreshes
+    pick_pairs: int = 0  # the same among active rows
+    canonical_pairs: int = 0  # those whose canonical distance was computed
+    dense_pairs: int = 0  # those that the plain loop computes: points times picks
+    ball_pairs: int = 0  # pairs of candidate and ball that were kept at the end
+    leaders_seconds: float = 0.0
+    refresh_seconds: float = 0.0
+    pick_seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """The record as plain numbers."""
+        return asdict(self)
+
+
+class GreedyEntropy:
+    """Exact greedy selection by entropy, in the rounds of `schedule.Greedy`."""
+
+    def __init__(
+        self, backend: ModuleType, points: Points, capacity: int, min_distance: float
+    ) -> None:
+        self.points = points
+        self.sq_dist = np.full(points.n, np.inf)
+        self.gains = np.full(points.n, LAST)
+        self.seen = np.zeros(points.n, np.int64)
+        self.members = np.empty(capacity, np.int64)
+        self.sq_eps = np.empty(capacity)
+        self.sq_radii = np.empty(capacity)
+        self.count = 0
+        self.record = Record()
+        self._backend = backend
+        self._min_distance = min_distance
+        self._pool = backend.EntropyPool(
+            points, self.gains, self.sq_dist, self.seen, self.members, self.sq_eps, min_distance
+        )
+
+    def apply_anchors(self, anchors: Points) -> None:
+        """Count vectors from outside the pool as neighbours, without picking any."""
+        for centre in range(anchors.n):
+            self._backend.min_update(self.points, anchors, centre, self.sq_dist)
+
+    def begin(self, prefix: npt.NDArray[np.int64]) -> None:
+        """Select the given rows in their order, and give every candidate an upper bound."""
+        if len(prefix):
+            self._add_prefix(prefix)
+            self._backend.min_update(self.points, self.points, int(prefix[0]), self.sq_dist)
+        self._bound_gains()
+        if self.count == 1 and self.sq_eps[0] == np.inf and len(self.members) > 1:
+            self._second()
+        self._pool.start(self.count)
+
+    def _add_prefix(self, rows: npt.NDArray[np.int64]) -> None:
+        norms = None if self.points.norms is None else self.points.norms[rows]
+        members = Points(self.points.data[rows], norms)
+        in_order = schedule.Greedy(self._backend, members, members.n)
+        in_order.add_prefix(np.arange(members.n))
+        anchored = self.sq_dist[rows]
+        self.sq_radii[: len(rows)] = np.minimum(in_order.sq_radii, anchored)
+        sq_eps = np.full((len(rows), 1), np.inf)
+        if len(rows) > 1:
+            nearest = np.empty((len(rows), 1), np.int64)
+            self._backend.Neighbours(members, members).search(0, True, sq_eps, nearest)
+        self.sq_eps[: len(rows)] = np.minimum(sq_eps[:, 0], anchored)
+        self.members[: len(rows)] = rows
+        self.count = len(rows)
+
+    def _second(self) -> None:
+        """Pick the farthest point from an only member."""
+        farthest = int(np.argmax(self.gains))
+        if self.gains[farthest] == NEVER:
+            return
+        sq_radius = self.sq_dist[farthest]
+        self.sq_eps[0] = self.sq_radii[1] = sq_radius
+        self.members[1], self.sq_eps[1] = farthest, sq_radius
+        self.count = 2
+        self.gains[farthest] = NEVER
+
+    def _bound_gains(self) -> None:
+        finite = np.isfinite(self.sq_dist)
+        # Nothing is known of the first pick where there are no anchors; begin() has picked it.
+        self.gains[finite] = canonical.log_sq_dists(self.sq_dist[finite])
+        self.gains[self.sq_dist == 0] = LAST
+        self.gains[np.sqrt(self.sq_dist) <= self._min_distance] = NEVER
+        self.gains[self.members[: self.count]] = NEVER
+
+    def run(self, progress: Progress) -> None:
+        """Pick until the capacity is reached or no candidate is left."""
+        while self.count < len(self.members) and self.gains.max() > NEVER:
+            self._round()
+            progress.update(self.count)
+        self.record.dense_pairs = self.points.n * self.count
+        self.record.ball_pairs = self._pool.balls
+
+    def _round(self) -> None:
+        record, clock = self.record, time.perf_counter
+        begin = clock()
+        size = min(schedule.MAX_REFRESHED, max(schedule.MIN_REFRESHED, 2 * self.count))
+        rows, rival = leaders(self.gains, size)
+        leaders_at = clock()
+        filtered, evaluated = self._pool.refresh(rows, rival)
+        refresh_at = clock()
+        gains = self.gains[rows]
+        ahead = (gains > rival[0]) | ((gains == rival[0]) & (rows < rival[1]))
+        active = rows[ahead & (gains > NEVER)]
+        room = min(schedule.MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self.count // 2))
+        if len(active) > room:
+            best, (gain, position) = leaders(self.gains[active], room)
+            active, rival = active[best], (gain, int(active[position]))
+        record.rounds += 1
+        record.refreshed += len(rows)
+        record.active += len(active)
+        record.refresh_pairs += filtered
+        record.canonical_pairs += evaluated
+        record.leaders_seconds += leaders_at - begin
+        record.refresh_seconds += refresh_at - leaders_at
+        if not len(active):
+            return
+        last = min(len(self.members), self.count + len(active))
+        picked, filtered, evaluated = self._pool.pick(
+            active, rival, self.sq_radii[self.count : last]
+        )
+        self.count += picked
+        record.pick_pairs += filtered
+        record.canonical_pairs += evaluated
+        record.pick_seconds += clock() - refresh_at
+
+    def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
+        return self.members[: self.count], np.sqrt(self.sq_radii[: self.count])
+
+
+def leaders(
+    gains: npt.NDArray[np.int64], size: int
+) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
+    """The first `size` candidates, ascending in index, and the next one: (gain, index)."""
+    n = len(gains)
+    if size >= n:
+        return np.flatnonzero(gains > NEVER), NO_RIVAL
+    # The size-th and the next one after it; ties go by index.
+    cut = np.partition(gains, n - size)[n - size]
+    if cut == NEVER:
+        return np.flatnonzero(gains > NEVER), NO_RIVAL
+    rows = np.flatnonzero(gains > cut)
+    ties = np.flatnonzero(gains == cut)
+    room = size - len(rows)
+    rows = np.sort(np.concatenate([rows, ties[:room]]))
+    if len(ties) > room:
+        return rows, (int(cut), int(ties[room]))
+    below = np.where(gains < cut, gains, NEVER)
+    best = int(np.argmax(below))
+    return rows, ((int(below[best]), best) if below[best] > NEVER else NO_RIVAL)
