@@ -79,6 +79,14 @@ def _greedy(choice: Choice) -> Indices:
     return picks
 
 
+def _greedy_entropy(choice: Choice) -> Indices:
+    """From a random first member, the one that adds most to the entropy of the set, each time."""
+    picks: Indices = fastsel.greedy_select(
+        choice.features, choice.n, objective="entropy", random_state=choice.seed
+    )
+    return picks
+
+
 def _threshold(choice: Choice) -> Indices:
     """Threshold decay filter from a random first member (the paper's Algorithm 2)."""
     config, features, n, seed = choice.config, choice.features, choice.n, choice.seed
@@ -187,6 +195,7 @@ ARMS: Mapping[str, Arm] = {
     "none": Arm(_random, reads_features=False, larger_pool=False),
     "random-2N": Arm(_random, reads_features=False),
     "greedy": Arm(_greedy),
+    "greedy-entropy": Arm(_greedy_entropy),
     "threshold": Arm(_threshold),
     "dedup": Arm(_dedup),
     "kmeans": Arm(_kmeans),

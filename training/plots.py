@@ -125,7 +125,7 @@ def _family_figure(
         figure, axes_of = panels(len(members))
         for axes, series in zip(axes_of, members, strict=True):
             _draw_curves(axes, records, styles, series.key)
-            _name(axes, series)
+            name_axes(axes, series)
             if series.metric.bounds is not None:
                 low, high = series.metric.bounds
                 room = 0.04 * (high - low)
@@ -135,7 +135,7 @@ def _family_figure(
         return to_png(figure)
 
 
-def _name(axes: Any, series: Series) -> None:
+def name_axes(axes: Any, series: Series) -> None:
     """Title in plain words, the extractor under it, the unit at the axis."""
     axes.set_title(plain(series.metric.title), pad=19 if series.extractor else 8)
     axes.set_ylabel(plain(series.metric.unit))
@@ -257,7 +257,7 @@ def collapse_png(
 
         axes = figure.add_axes((0.085, 0.115, 0.30, 0.70))
         _draw_curves(axes, records, styles, series.key)
-        _name(axes, series)
+        name_axes(axes, series)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         # Fixed, because beside long tick labels the name of the axis would leave the picture.
         axes.yaxis.set_label_coords(0.022, 0.465, transform=figure.transFigure)

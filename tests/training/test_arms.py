@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from test_recursive import TOY, load, run_all
 
+import fastsel
 from training import recursive, select
 from training.arms import ARMS
 
@@ -82,6 +83,15 @@ def test_kmeans_picks_the_medoid_of_every_cluster():
     # From a random start both centres may stay in one blob for good; most starts part them.
     found = [sorted(choose("kmeans", features, 2, generation=g).tolist()) for g in range(2, 8)]
     assert expected in found
+
+
+def test_greedy_entropy_picks_what_adds_most_to_the_entropy():
+    features = np.random.default_rng(4).normal(size=(30, 3)).astype(np.float32)
+    picks = choose("greedy-entropy", features, 8)
+    for i in range(2, 8):
+        others = np.setdiff1d(np.arange(30), picks[:i])
+        gains = [fastsel.kl_entropy(features[[*picks[:i], other]]) for other in others]
+        assert others[int(np.argmax(gains))] == picks[i]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         (["--decay", "1"], "--decay must be a number greater than 0 and less than 1, got '1.0'"),
         (["--channels", "2"], "--channels must be one of 1, 3, or auto, got '2'"),
         (["--threshold", "-1"], "--threshold must be a finite number greater than 0, or auto"),
-        (["--arms", "none,random"], "each one of none, random-2N, greedy, threshold, dedup, "),
+        (["--arms", "none,random"], "each one of none, random-2N, greedy, greedy-entropy, "),
         (["--arms", "none,none"], "none of them twice, got 'none,none'"),
         (["--arms", ""], "--arms must be"),
         (["--arms", "real-fraction,greedy"], "--arms must have greedy before real-fraction"),
