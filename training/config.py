@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from training.arms import ARMS
 from training.options import Kind, between, list_of, one_of, optional, string, whole
 
-ARMS = ("none", "greedy", "threshold")
 EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
 
 
@@ -80,10 +80,10 @@ class Config:
 
     data: str = _option(
         "digits",
-        string("digits, a folder, a .zip, an .npz or a Hugging Face data set name"),
+        string("digits, a folder, a .zip, an .npz, an idx file or a Hugging Face data set name"),
         "data",
-        "images to train on: digits (built in), a folder or .zip of images, an .npz, or the name"
-        " of a Hugging Face data set",
+        "images to train on: digits (built in), a folder or .zip of images, an .npz, an idx file"
+        " (as of MNIST, gzipped or not), or the name of a Hugging Face data set",
     )
     limit: int | None = _option(
         None,
@@ -107,23 +107,31 @@ class Config:
     n: int = _option(256, whole(2), "experiment", "images in the training set of a generation, N")
     generations: int = _option(4, whole(1), "experiment", "models trained one after another")
     arms: tuple[str, ...] = _option(
-        ARMS,
+        ("none", "greedy", "threshold"),
         list_of(one_of(*ARMS), distinct=True),
         "experiment",
         "ways to choose the next training set, run side by side from one shared first generation",
     )
     paradigm: str = _option(
         "replace",
-        one_of("replace", "accumulate"),
+        one_of("replace", "accumulate", "accumulate-subsample", "fresh"),
         "experiment",
         "replace: candidates are the previous model's images; accumulate: the N real images and"
-        " the images of every model so far",
+        " the images of every model so far; accumulate-subsample: as many of those, drawn evenly,"
+        " as replace has; fresh: replace, with --fresh-fraction of each training set real images"
+        " that were never used",
     )
     pool_factor: int = _option(
         2,
         whole(1),
         "experiment",
         "images made per training image for an arm to select from",
+    )
+    fresh_fraction: float = _option(
+        0.1,
+        between(0, 1),
+        "experiment",
+        "share of unseen real images in the training sets of the paradigm fresh and the arm fresh",
     )
     seed: int = _option(0, whole(0), "experiment", "source of all randomness")
 
@@ -150,6 +158,13 @@ class Config:
         "selection",
         "decay after a sweep that accepted nothing (the paper) or after every sweep (its code); the"
         " picks are the same, see fastsel.threshold_decay_select",
+    )
+    dedup_radius: float | None = _option(
+        None,
+        optional("auto", between(0, math.inf)),
+        "selection",
+        "distance up to which the dedup arm takes two images for duplicates; auto: half the median"
+        " distance of a pool member to its nearest other, measured anew in every generation",
     )
     metrics_extractors: tuple[str, ...] = _option(
         ("pixel", "efficientnet_lite0"),
@@ -254,6 +269,18 @@ class Config:
                 f" got --widths {_shown(self.widths)} and --unet {self.unet}"
             )
 
+        if "real-fraction" in self.arms:
+            if "greedy" not in self.arms[: self.arms.index("real-fraction")]:
+                raise ConfigError(
+                    "--arms must have greedy before real-fraction, which takes its share of real"
+                    f" images, got {_shown(self.arms)!r}"
+                )
+            if not self.paradigm.startswith("accumulate"):
+                raise ConfigError(
+                    "the arm real-fraction needs real images to choose from: --paradigm must be"
+                    f" accumulate or accumulate-subsample, got {self.paradigm!r}"
+                )
+
     def identity(self) -> dict[str, Any]:
         """The options that decide the results, as plain JSON values."""
         kept = [f.name for f in dataclasses.fields(self) if f.metadata["affects_results"]]
@@ -277,9 +304,8 @@ _PAPER: Mapping[str, Any] = {
     "metrics_real": 10_000,
     "extractor": "dinov2",
     "metrics_extractors": ("dinov2", "inception"),
-    # The published curves come from the released code, so its threshold and its decay rule.
+    # The paper states no threshold; this one is of its code, as all of _AS_RELEASED.
     "threshold": 60.0,
-    "decay_when": "sweep",
     "widths": None,
     "unet": 48,
     "steps": 128_256,  # 501 epochs of 32,768 images in batches of 128, kept over N
@@ -290,6 +316,12 @@ _PAPER: Mapping[str, Any] = {
     "sampling_steps": 1000,
     "checkpoint_every": 1000,
 }
+#: Where the released code differs from the paper, by paradigm; what a user gives comes first.
+_AS_RELEASED: Mapping[str, Mapping[str, Any]] = {
+    "replace": {"decay_when": "sweep", "decay": 0.95},
+    "accumulate": {"decay_when": "sweep", "decay": 0.8},
+}
+_RELEASED_THRESHOLDS = {"dinov2": 60.0, "pixel": 2000.0}
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "digits": {},
     "smoke": {
@@ -330,6 +362,12 @@ def _build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--preset", default="digits", help="one of " + ", ".join(PRESETS))
+    parser.add_argument(
+        "--as-released",
+        action="store_true",
+        help="with a preset of the paper: where the released code differs from the paper, do as the"
+        " code does",
+    )
     groups: dict[str, Any] = {}
     for option in dataclasses.fields(Config):
         kind: Kind | None = option.metadata["kind"]
@@ -348,6 +386,44 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _released(preset: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run with those of the released code where it differs from the paper."""
+    paradigm = values.get("paradigm", Config.paradigm)
+    extractor = values.get("extractor", Config.extractor)
+    if not preset.startswith("paper-"):
+        raise ConfigError(f"--as-released needs a preset of the paper, got --preset {preset}")
+    if paradigm not in _AS_RELEASED:
+        raise ConfigError(
+            f"--as-released: the released code has the paradigms {', '.join(_AS_RELEASED)},"
+            f" got --paradigm {paradigm}"
+        )
+    if extractor not in _RELEASED_THRESHOLDS:
+        raise ConfigError(
+            f"--as-released: the released code selects by {' or '.join(_RELEASED_THRESHOLDS)},"
+            f" got --extractor {extractor}"
+        )
+    return {
+        **values,
+        **_AS_RELEASED[paradigm],
+        "threshold": _RELEASED_THRESHOLDS[extractor],
+    }
+
+
+def command_line(config: Config) -> str:
+    """Every option of a config as it would be written on the command line, one a line."""
+    lines = []
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        kind: Kind | None = option.metadata["kind"]
+        if kind is None:
+            lines += [flag(option.name)] if value else []
+        else:
+            # None is written as the word that stands for it.
+            text = kind.expected.rpartition(" or ")[2] if value is None else _shown(value)
+            lines.append(f"{flag(option.name)} {text}" if value != () else "")
+    return "\n".join(filter(None, lines))
+
+
 def parse_config(argv: Sequence[str] | None = None) -> Config:
     """Config from command-line arguments; the run folder is filled in where it was not given.
 
@@ -355,7 +431,7 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         ConfigError: for an unknown option or preset, or a value that does not fit.
     """
     given = {k: v for k, v in vars(_build_parser().parse_args(argv)).items() if v is not None}
-    preset = given.pop("preset")
+    preset, as_released = given.pop("preset"), given.pop("as_released")
     if preset not in PRESETS:
         raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     kinds = {f.name: f.metadata["kind"] for f in dataclasses.fields(Config)}
@@ -366,6 +442,8 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
             values[name] = text if kind is None else kind.parse(text)
         except ValueError:
             raise _unfit(name, kind, text) from None
+    if as_released:
+        values = {**_released(preset, values), **{name: values[name] for name in given}}
     # A preset's choice of model gives way to the user's; only two choices of the user conflict.
     if "unet" in given and "widths" not in given:
         values["widths"] = None

@@ -1,4 +1,4 @@
-"""Images in: scikit-learn's digits, a folder, a zip, an .npz, or a Hugging Face data set.
+"""Images in: scikit-learn's digits, a folder, a zip, an .npz, idx, or the Hugging Face hub.
 
 `training.sources` knows the kinds of source, `training.decode` the kinds of image; here is what
 is common to all: which images to read, of which size, and in how many channels.
@@ -61,8 +61,9 @@ def load_images(
         source: "digits" (scikit-learn's, 1,797 images of 8x8, 0..16 scaled to 0..255), a folder,
             a .zip of images, an .npz (images under images, x, arr_0 or x_train: uint8 [N, H, W],
             [N, H, W, C] or, where only this fits, [N, C, H, W]; labels under labels, y or
-            y_train), or the name of a Hugging Face data set, "name" or "owner/name", with
-            ":split" (default train).
+            y_train), an idx file of images, gzipped or not (labels from the file beside it whose
+            name has "labels" for "images" and "idx1" for "idx3"), or the name of a Hugging Face
+            data set, "name" or "owner/name", with ":split" (default train).
         resolution: the shorter side is resized to it (bilinear, antialiased) and the longer side
             cut to it around the centre, as in diffusers' unconditional example. None: the size of
             the images, which must then agree.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from diffusers import UNet2DModel
 from tqdm import tqdm
 
+from training.arms import ARMS, Features
 from training.config import Config
 from training.embed import Extractor, extract, load_extractor
 from training.grids import grid_png
@@ -26,7 +27,15 @@ from training.model import load_model, model_bytes, resolve_device, training_thr
 from training.plan import samples_needed
 from training.run import RunFolder, write_atomic
 from training.sample import sample
-from training.select import REAL, Features, Pool, candidates_per_generation, join, pick
+from training.select import (
+    REAL,
+    Pool,
+    candidates_per_generation,
+    fresh_per_generation,
+    join,
+    pick,
+    real_images,
+)
 from training.train import train
 
 Images = npt.NDArray[np.uint8]
@@ -101,15 +110,18 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
     arms that pick the same images train the same model.
     """
     folder = experiment.run.generation_dir(arm, generation)
-    pool = _real_set(experiment) if generation == 1 else _candidates(experiment, arm, generation)
+    fresh = _real_pool(experiment, generation, fresh_per_generation(experiment.config, arm))
+    pool = fresh if generation == 1 else join([fresh, _candidates(experiment, arm, generation)])
     path = folder / "picks.npz"
     if path.exists():
         with np.load(path) as saved:
             experiment.seconds["select"] = float(saved["seconds"])
             return pool.take(np.sort(saved["position"]))
-    positions = np.arange(len(pool))
+    positions = np.arange(len(fresh))
     if generation > 1:
-        positions = _pick(experiment, arm, generation, pool)
+        others = pool.take(np.arange(len(fresh), len(pool)))
+        picks = _pick(experiment, arm, generation, others)
+        positions = np.concatenate([positions, len(fresh) + picks])
     training = pool.take(np.sort(positions))
     picked = pool.take(positions)
     write_atomic(folder / "training.png", grid_png(training.images))
@@ -129,35 +141,42 @@ def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.
     config = experiment.config
     # By generation, not the pool at once: what was embedded for an earlier pool is in the cache.
     features = np.empty((len(pool), 0), np.float32)
-    if arm != "none":
+    if ARMS[arm].reads_features:
         parts = [pool.images[pool.generation == g] for g in np.unique(pool.generation)]
         features = np.concatenate([experiment.embed(config.extractor, part) for part in parts])
+    real_share = 0.0
+    if arm == "real-fraction":
+        with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
+            real_share = float(np.mean(saved["generation"] == REAL))
     started = time.monotonic()
-    positions = pick(config, arm, features, generation=generation)
+    real = pool.generation == REAL
+    positions = pick(config, arm, features, generation=generation, real=real, real_share=real_share)
     experiment.seconds["select"] = time.monotonic() - started
     return positions
 
 
-def _real_set(experiment: Experiment) -> Pool:
-    """The N real images of the first generation, drawn from the data set with the seed."""
-    config = experiment.config
-    rng = np.random.default_rng(config.derive_seed("real set"))
-    index = np.sort(rng.choice(len(experiment.images), config.n, replace=False)).astype(np.int64)
-    return Pool(experiment.images[index], np.full(config.n, REAL), index)
+def _real_pool(experiment: Experiment, generation: int, count: int) -> Pool:
+    """The real images that a generation is given: the first one's N, or ``count`` fresh ones."""
+    index = real_images(experiment.config, len(experiment.images), generation, count)
+    return Pool(experiment.images[index], np.full(len(index), REAL), index)
 
 
 def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
     """What an arm may train a later generation on, in order of generation and index."""
     config = experiment.config
     count = candidates_per_generation(config, arm)
-    accumulate = config.paradigm == "accumulate"
-    pools = [_real_set(experiment)] if accumulate else []
+    accumulate = config.paradigm.startswith("accumulate")
+    pools = [_real_pool(experiment, 1, 0)] if accumulate else []
     for earlier in range(1 if accumulate else generation - 1, generation):
         path = experiment.run.generation_dir(arm, earlier) / "samples.npz"
         with np.load(path) as saved:
             images = saved["images"][:count]
         pools.append(Pool(images, np.full(count, earlier), np.arange(count)))
-    return join(pools)
+    pool = join(pools)
+    if config.paradigm != "accumulate-subsample":
+        return pool
+    rng = np.random.default_rng(config.derive_seed("subsample", generation))
+    return pool.take(np.sort(rng.choice(len(pool), count, replace=False)))
 
 
 def _train(experiment: Experiment, arm: str, generation: int, training: Pool) -> UNet2DModel:

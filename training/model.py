@@ -14,6 +14,7 @@ import torch
 from diffusers import UNet2DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.config import Config, ConfigError
 
@@ -150,6 +151,14 @@ def count_parameters(config: Config, resolution: int, channels: int) -> int:
     with torch.device("meta"):
         model = UNet2DModel(**unet_arguments(config, resolution, channels))
     return sum(p.numel() for p in model.parameters())
+
+
+def count_flops(config: Config, resolution: int, channels: int) -> int:
+    """Floating-point operations of the network for one image, a multiply and an add being two."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = UNet2DModel(**unet_arguments(config, resolution, channels))
+        model(torch.empty(1, channels, resolution, resolution), torch.zeros(1))
+    return int(counter.get_total_flops())
 
 
 def model_bytes(model: UNet2DModel, *, seconds: float) -> bytes:

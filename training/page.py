@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from training.correlation import correlations
 from training.glossary import Series, number, series_of
 from training.plots import (
     CSS_DPI,
@@ -25,6 +26,8 @@ from training.summary import MISSING, SLOWER, Run, figures, headline, summary_co
 
 # More generations than this side by side are too small to see; evenly spaced ones are shown.
 MAX_GRID_COLUMNS = 8
+# Plots with a section of their own.
+_PLACED = ("seconds", "correlation")
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d9dce1;
@@ -112,7 +115,8 @@ def render(run: Run, plots: Mapping[str, bytes]) -> str:
 
     Args:
         run: the run, finished or not.
-        plots: PNGs by name; "seconds" has its place beside the seconds, the others are curves.
+        plots: PNGs by name; "seconds" and "correlation" have their own sections, the others are
+            curves.
     """
     title = f"Recursive training on {_source(run)}"
     sections = [
@@ -122,9 +126,10 @@ def render(run: Run, plots: Mapping[str, bytes]) -> str:
         _section(
             "Curves over the generations",
             '<div class="curves">',
-            *(_plot(name, png) for name, png in plots.items() if name != "seconds"),
+            *(_plot(name, png) for name, png in plots.items() if name not in _PLACED),
             "</div>",
         ),
+        *_correlation(run, plots.get("correlation")),
         _section("How to read the metrics", _readings(run)),
         _section("Where the time goes", *_seconds(run, plots.get("seconds"))),
         _section("All metrics", *_all_metrics(run)),
@@ -249,12 +254,40 @@ def _minus(text: str) -> str:
     )
 
 
+def _correlation(run: Run, png: bytes | None) -> list[str]:
+    """The section on entropy and novelty; none where the run has too few models."""
+    if png is None:
+        return []
+    lines = [
+        f"In {c.extractor} features the Pearson correlation of the entropy of the training set with"
+        f" the logarithm of the generalization score is {c.entropy:.2f} over {c.n} models"
+        + (f"; of the total variance with it, {c.trace:.2f}." if math.isfinite(c.trace) else ".")
+        for c in correlations(run.records)
+    ]
+    note = (
+        "The paper found 0.91 for entropy, and much less for the variance. A point is a model;"
+        " models of one arm follow from each other, so that they are no independent draws."
+    )
+    return [
+        _section(
+            "Entropy and novelty",
+            *(f"<p>{_minus(escape(line))}</p>" for line in lines),
+            f'<p class="soft">{note}</p>',
+            '<div class="curves">',
+            _plot("correlation", png),
+            "</div>",
+        )
+    ]
+
+
 def _plot(name: str, png: bytes) -> str:
     # A PNG's size stands at a fixed place. The page is laid out in columns of one panel's width.
     width, height = struct.unpack(">II", png[16:24])
     columns = round(width / DPI / PANEL_WIDTH)
     rows = max(1, round((height / DPI + FRAME_HEIGHT) / ROW_HEIGHT))
     alt = f"{name.replace('_', ' ')} by generation, for each arm"
+    if name == "correlation":
+        alt = "entropy of the training set against the generalization score, for each arm"
     return (
         f'<figure style="--columns:{columns};--rows:{rows}">'
         f'<img src="{_data_uri(png)}" width="{width * CSS_DPI // DPI}" '

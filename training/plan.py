@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from training.config import Config
-from training.model import count_parameters
+from training.model import count_flops, count_parameters
 from training.select import candidates_per_generation
 
 # The widest features of our extractors, Inception's; pixels may be wider.
@@ -13,6 +13,10 @@ _WIDEST_FEATURES = 2048
 # A grid of 64 images with room for text, and the plots and report of a run.
 _GRID_BYTES = 300_000
 _REPORT_BYTES = 20_000_000
+# What the prediction of GPU hours supposes that a GPU sustains on networks this small.
+_FLOPS_PER_SECOND = 10e12
+# Forward, and the gradients of activations and of weights, which cost as much each.
+_TRAINING_PASSES = 3
 
 
 def samples_needed(config: Config, arm: str, generation: int) -> int:
@@ -54,16 +58,44 @@ def disk_bytes(config: Config, resolution: int, channels: int) -> int:
     )
 
 
-def describe(config: Config, source: str, n_images: int, resolution: int, channels: int) -> str:
-    """The plan in words, a line for each part."""
+def run_flops(config: Config, resolution: int, channels: int) -> tuple[int, int]:
+    """Floating-point operations of all training and of all sampling.
+
+    With F those of the network for one image: 3 F x steps x batch size x models, and F x sampling
+    steps x images. Embedding, selection and metrics are left out.
+    """
+    places = generations_to_train(config)
+    one = count_flops(config, resolution, channels)
+    sampled = sum(samples_needed(config, arm, generation) for arm, generation in places)
+    return (
+        _TRAINING_PASSES * one * config.steps * config.batch_size * len(places),
+        one * config.sampling_steps * sampled,
+    )
+
+
+def _cost(config: Config, resolution: int, channels: int) -> str:
+    training, sampling = run_flops(config, resolution, channels)
+    hours = [count / _FLOPS_PER_SECOND / 3600 for count in (training, sampling)]
+    return (
+        f"{training:.2g} + {sampling:.2g} floating-point operations to train and to sample:"
+        f" {hours[0]:.3g} + {hours[1]:.3g} GPU hours at {_FLOPS_PER_SECOND / 1e12:g} TFLOP/s"
+    )
+
+
+def describe(
+    config: Config, source: str, n_images: int | None, resolution: int, channels: int
+) -> str:
+    """The plan in words, a line for each part; ``n_images`` None where they were not read."""
     places = generations_to_train(config)
     sampled = sum(samples_needed(config, arm, generation) for arm, generation in places)
     parameters = count_parameters(config, resolution, channels)
     epochs = config.steps * config.batch_size / config.n
     size = f"{resolution}x{resolution}x{channels}"
     threshold = "auto" if config.threshold is None else f"{config.threshold:g}"
+    images = "images" if n_images is None else f"{n_images:,} images"
+    n_real = config.metrics_real if n_images is None else min(config.metrics_real, n_images)
     lines = {
-        "data": f"{n_images:,} images of {size} from {source}",
+        "data": f"{images} of {size} from {source}",
         "experiment": f"{config.paradigm}, {', '.join(config.arms)};"
         f" {config.generations} generations of {config.n:,} images",
         "selection": f"from {config.pool_factor} x {config.n:,} samples a generation,"
@@ -73,8 +105,8 @@ def describe(config: Config, source: str, n_images: int, resolution: int, channe
         f" {config.device}, mixed precision {config.mixed_precision}",
         "sampling": f"{sampled:,} images in all, {config.sampler} with"
         f" {config.sampling_steps} steps",
-        "metrics": f"{', '.join(config.metrics_extractors)} against"
-        f" {min(config.metrics_real, n_images):,} real images",
+        "metrics": f"{', '.join(config.metrics_extractors)} against {n_real:,} real images",
+        "cost": _cost(config, resolution, channels),
         "disk": f"at most {_megabytes(disk_bytes(config, resolution, channels))} in {config.out}",
     }
     return "\n".join(f"{name:<11} {text}" for name, text in lines.items())

@@ -33,7 +33,7 @@ ROW_HEIGHT = 3.15
 FRAME_HEIGHT = 38 / CSS_DPI
 
 INK, FAINT = "#1f2328", "#d9dce1"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "text.color": INK,
     "axes.labelcolor": "#57606a",
@@ -80,6 +80,8 @@ _OTHER_ARMS = (
     ArmStyle("#cc79a7", "v"),
     ArmStyle("#56b4e9", "P"),
     ArmStyle("#e69f00", "X"),
+    ArmStyle("#882255", "*"),
+    ArmStyle("#999933", "h"),
 )
 
 
@@ -119,24 +121,21 @@ def _family_figure(
     records: Sequence[Record], arms: Sequence[str], members: Sequence[Series]
 ) -> bytes:
     styles = arm_styles(arms)
-    with matplotlib.rc_context(_STYLE):
-        figure, panels = _panels(len(members))
-        for axes, series in zip(panels, members, strict=True):
+    with matplotlib.rc_context(STYLE):
+        figure, axes_of = panels(len(members))
+        for axes, series in zip(axes_of, members, strict=True):
             _draw_curves(axes, records, styles, series.key)
-            _name(axes, series)
+            name_axes(axes, series)
             if series.metric.bounds is not None:
                 low, high = series.metric.bounds
                 room = 0.04 * (high - low)
                 axes.set_ylim(low - room, high + room)
         if len(arms) > 1:
-            handles = [
-                Line2D([], [], color=style.colour, marker=style.marker) for style in styles.values()
-            ]
-            _legend_above(figure, handles, arms)
+            legend_above(figure, arms)
         return to_png(figure)
 
 
-def _name(axes: Any, series: Series) -> None:
+def name_axes(axes: Any, series: Series) -> None:
     """Title in plain words, the extractor under it, the unit at the axis."""
     axes.set_title(plain(series.metric.title), pad=19 if series.extractor else 8)
     axes.set_ylabel(plain(series.metric.unit))
@@ -191,9 +190,9 @@ def seconds_figure(records: Sequence[Record], arms: Sequence[str]) -> bytes | No
     if not phases:
         return None
     colours = dict(zip(phases, _cycle(_PHASE_COLOURS, len(phases)), strict=True))
-    with matplotlib.rc_context(_STYLE):
-        figure, panels = _panels(len(arms), sharey=True)
-        for axes, arm in zip(panels, arms, strict=True):
+    with matplotlib.rc_context(STYLE):
+        figure, axes_of = panels(len(arms), sharey=True)
+        for axes, arm in zip(axes_of, arms, strict=True):
             own = [record for record in records if record["arm"] == arm]
             generations = [record["generation"] for record in own]
             bottom = np.zeros(len(own))
@@ -206,7 +205,7 @@ def seconds_figure(records: Sequence[Record], arms: Sequence[str]) -> bytes | No
             axes.set_xlim(min(first, 0.5), last + 0.4)
             axes.set_title(plain(arm))
             axes.xaxis.grid(visible=False)
-        panels[0].set_ylabel("seconds")
+        axes_of[0].set_ylabel("seconds")
         _legend_above(figure, [Patch(color=colours[phase]) for phase in phases], phases)
         return to_png(figure)
 
@@ -251,14 +250,14 @@ def collapse_png(
     """
     styles = arm_styles(arms)
     page_width, page_height = 10.0, 4.375
-    with matplotlib.rc_context({**_STYLE, "font.size": 10.5, "axes.titlesize": 11.5}):
+    with matplotlib.rc_context({**STYLE, "font.size": 10.5, "axes.titlesize": 11.5}):
         figure = Figure(figsize=(page_width, page_height), dpi=160, facecolor="white")
         FigureCanvasAgg(figure)
         figure.text(0.018, 0.955, plain(title), size=13, weight="bold", va="center")
 
         axes = figure.add_axes((0.085, 0.115, 0.30, 0.70))
         _draw_curves(axes, records, styles, series.key)
-        _name(axes, series)
+        name_axes(axes, series)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         # Fixed, because beside long tick labels the name of the axis would leave the picture.
         axes.yaxis.set_label_coords(0.022, 0.465, transform=figure.transFigure)
@@ -356,7 +355,8 @@ def panel_columns(n: int) -> int:
     return 2 if n == 4 else min(n, 3)
 
 
-def _panels(n: int, *, sharey: bool = False) -> tuple[Figure, list[Any]]:
+def panels(n: int, *, sharey: bool = False) -> tuple[Figure, list[Any]]:
+    """A figure with n empty panels."""
     columns = panel_columns(n)
     rows = -(-n // columns)
     figure = Figure(
@@ -370,6 +370,13 @@ def _panels(n: int, *, sharey: bool = False) -> tuple[Figure, list[Any]]:
     for unused in grid[n:]:
         unused.remove()
     return figure, list(grid[:n])
+
+
+def legend_above(figure: Figure, arms: Sequence[str]) -> None:
+    """The legend of the arms, over the panels."""
+    styles = arm_styles(arms).values()
+    handles = [Line2D([], [], color=style.colour, marker=style.marker) for style in styles]
+    _legend_above(figure, handles, arms)
 
 
 def _legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -13,20 +13,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.config import Config, ConfigError, parse_config
+from training.config import Config, ConfigError, command_line, parse_config
+
+if TYPE_CHECKING:
+    from training.data import ImageSet
 
 
 def run(config: Config) -> Path:
-    """Run, or finish, the experiment of a config; the path of its report.
+    """Run, or finish, the experiment of a config; the path of its report, or of a dry run's folder.
 
     Raises:
         ConfigError, DataError, ExtractorError, RunError: for what the user can put right.
         OSError: the disk is full, or a file cannot be read or written.
     """
+    if config.dry_run:
+        return _dry_run(config)
     # Torch takes seconds to import, which a mistyped option need not wait for.
-    from training.data import load_images
     from training.generation import Experiment, load_extractors, run_generation
     from training.model import make_deterministic, resolve_device, resolved
     from training.plan import describe, disk_bytes, generations_to_train
@@ -34,26 +38,12 @@ def run(config: Config) -> Path:
     from training.run import RunFolder, check_disk
 
     config = resolved(config)
-    data = load_images(
-        config.data,
-        resolution=config.resolution,
-        channels=config.channels,
-        limit=config.limit,
-        seed=config.seed,
-    )
-    n_images, height, width, channels = data.images.shape
-    if height != width:
-        raise ConfigError(f"--resolution must be given for images of {width}x{height}: a square")
-    if config.n > n_images:
-        raise ConfigError(f"--n must be at most {n_images}, the images in --data, got {config.n}")
-    plan = describe(config, data.source, n_images, height, channels)
-    if config.dry_run or not config.quiet:
-        print(plan, flush=True)
+    data = _load_data(config)
+    n_images, height, _, channels = data.images.shape
+    if not config.quiet:
+        print(describe(config, data.source, n_images, height, channels), flush=True)
     assert config.out is not None
     folder = RunFolder(Path(config.out))
-    if config.dry_run:
-        return folder.path
-
     check_disk(folder.path, disk_bytes(config, height, channels))
     make_deterministic(resolve_device(config))
     origin = {
@@ -76,6 +66,57 @@ def run(config: Config) -> Path:
     print(format_table(folder.records()))
     print(f"report: {report}")
     return report
+
+
+def _load_data(config: Config) -> ImageSet:
+    """The images of a run, square and enough of them."""
+    from training.data import load_images
+    from training.select import images_needed
+
+    data = load_images(
+        config.data,
+        resolution=config.resolution,
+        channels=config.channels,
+        limit=config.limit,
+        seed=config.seed,
+    )
+    n_images, height, width, _ = data.images.shape
+    if height != width:
+        raise ConfigError(f"--resolution must be given for images of {width}x{height}: a square")
+    if config.n > n_images:
+        raise ConfigError(f"--n must be at most {n_images}, the images in --data, got {config.n}")
+    if images_needed(config) > n_images:
+        raise ConfigError(
+            f"--fresh-fraction {config.fresh_fraction:g} needs {images_needed(config)} images over"
+            f" {config.generations} generations of {config.n}, got {n_images} in --data"
+        )
+    return data
+
+
+def _dry_run(config: Config) -> Path:
+    """Print the plan, its cost and every option; what is missing on this machine is a note."""
+    from training.model import resolved
+    from training.plan import describe
+    from training.sources import DataError
+
+    notes = []
+    try:
+        config = resolved(config)
+    except ConfigError as error:
+        notes.append(str(error))
+    n_images, resolution, channels = None, config.resolution, config.channels
+    try:
+        n_images, resolution, _, channels = _load_data(config).images.shape
+    except DataError as error:
+        if resolution is None or channels is None:
+            raise
+        notes.append(str(error))
+    print(describe(config, config.data, n_images, resolution, channels))
+    print(f"\noptions\n{command_line(config)}")
+    if notes:
+        print("\nmissing here\n" + "\n".join(notes))
+    assert config.out is not None
+    return Path(config.out)
 
 
 def _progress_line(config: Config, arm: str, record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training import page, plots
+from training.correlation import correlation_figure
 from training.glossary import Record, primary_series
 from training.run import write_atomic
 from training.summary import ReportError, Run, by_arm, load_run, summary_columns
@@ -37,6 +38,9 @@ def write_report(run: Path) -> Path:
     seconds = plots.seconds_figure(loaded.records, present)
     if seconds is not None:
         figures["seconds"] = seconds
+    correlation = correlation_figure(loaded.records, present)
+    if correlation is not None:
+        figures["correlation"] = correlation
     (run / "plots").mkdir(exist_ok=True)
     for name, png in figures.items():
         write_atomic(run / "plots" / f"{name}.png", png)

@@ -1,22 +1,17 @@
-"""Choosing the next training set: the pool of candidates, and the arms that pick from it."""
+"""The pool of candidates for the next training set, and how an arm is asked to pick from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-import fastsel
+from training.arms import ARMS, Choice, Features, Indices
 from training.config import Config
 
 REAL = 0
-_THRESHOLD_SAMPLE = 512
-
-Features = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -52,69 +47,63 @@ def join(pools: Sequence[Pool]) -> Pool:
 
 def candidates_per_generation(config: Config, arm: str) -> int:
     """How many samples of each generation an arm may pick from."""
-    return config.n if arm == "none" else config.n * config.pool_factor
+    return config.n * config.pool_factor if ARMS[arm].larger_pool else config.n
 
 
-def auto_threshold(features: Features, *, seed: int) -> float:
-    """The first threshold where the user gave none: the median distance between pool members.
+def fresh_per_generation(config: Config, arm: str) -> int:
+    """How many real images that were never used go into each later training set of an arm."""
+    if config.paradigm == "fresh" or ARMS[arm].adds_fresh:
+        return round(config.fresh_fraction * config.n)
+    return 0
 
-    Measured over at most 512 members drawn with the seed. It follows the scale of the features,
-    and is high enough that only far-apart members pass at first: from there the decay does the
-    selecting, whereas a threshold that starts too low takes the pool as it comes.
+
+def images_needed(config: Config) -> int:
+    """How many different real images a run trains on."""
+    fresh = max(fresh_per_generation(config, arm) for arm in config.arms)
+    return config.n + (config.generations - 1) * fresh
+
+
+def real_images(config: Config, n_images: int, generation: int, count: int) -> Indices:
+    """Which real images a generation trains on whatever its arm picks, int64, ascending.
+
+    The first generation has ``config.n`` of them, whatever ``count``; each later one ``count``
+    that no earlier one had.
     """
-    rng = np.random.default_rng(seed)
-    count = min(len(features), _THRESHOLD_SAMPLE)
-    drawn = features[np.sort(rng.choice(len(features), count, replace=False))]
-    distances = torch.pdist(torch.from_numpy(drawn).double())
-    return max(float(distances.median()), float(np.finfo(np.float32).tiny))
+    rng = np.random.default_rng(config.derive_seed("real set"))
+    first = np.sort(rng.choice(n_images, config.n, replace=False)).astype(np.int64)
+    if generation == 1:
+        return first
+    unused = np.setdiff1d(np.arange(n_images), first)
+    rng = np.random.default_rng(config.derive_seed("fresh"))
+    start = (generation - 2) * count
+    return np.sort(rng.permutation(unused)[start : start + count]).astype(np.int64)
 
 
-def _none(config: Config, features: Features, seed: int) -> Indices:
-    """N members drawn evenly at random, in pool order: all of them where there are no more."""
-    drawn = np.random.default_rng(seed).choice(len(features), config.n, replace=False)
-    return np.sort(drawn).astype(np.int64)
-
-
-def _greedy(config: Config, features: Features, seed: int) -> Indices:
-    """Farthest-point selection from a random first member (the paper's Algorithm 1)."""
-    picks: Indices = fastsel.greedy_select(features, config.n, random_state=seed)
-    return picks
-
-
-def _threshold(config: Config, features: Features, seed: int) -> Indices:
-    """Threshold decay filter from a random first member (the paper's Algorithm 2)."""
-    threshold = config.threshold
-    if threshold is None:
-        threshold = auto_threshold(features, seed=seed)
-    distinct: Indices = fastsel.threshold_decay_select(
-        features,
-        config.n,
-        threshold=threshold,
-        decay=config.decay,
-        decay_when=config.decay_when,
-        on_shortfall="return",
-        random_state=seed,
-    )
-    # No threshold accepts a copy, but a pool that collapsed to fewer than N different images must
-    # not end a long run: copies follow in pool order.
-    copies = np.setdiff1d(np.arange(len(features)), distinct)
-    return np.concatenate([distinct, copies[: config.n - len(distinct)]])
-
-
-_ARMS: Mapping[str, Callable[[Config, Features, int], Indices]] = {
-    "none": _none,
-    "greedy": _greedy,
-    "threshold": _threshold,
-}
-
-
-def pick(config: Config, arm: str, features: Features, *, generation: int) -> Indices:
-    """Positions of the N pool members that an arm trains the generation on.
+def pick(
+    config: Config,
+    arm: str,
+    features: Features,
+    *,
+    generation: int,
+    real: npt.NDArray[np.bool_] | None = None,
+    real_share: float = 0.0,
+) -> Indices:
+    """Positions of the pool members that an arm trains the generation on.
 
     Args:
-        features: float32 [P, D], P >= N, a row for each member. The arm ``none`` reads only P.
+        features: float32 [P, D], a row for each member, P at least N less the fresh images.
+        real: bool [P], which members are real images; default none.
+        real_share: of the picks of the arm ``greedy`` in this generation, for ``real-fraction``.
 
     Returns:
-        int64 [N], distinct, in the order of picking.
+        int64, distinct, in the order of picking: N less the fresh images of the generation.
     """
-    return _ARMS[arm](config, features, config.derive_seed("selection", generation))
+    choice = Choice(
+        config,
+        config.n - fresh_per_generation(config, arm),
+        features,
+        np.zeros(len(features), bool) if real is None else real,
+        config.derive_seed("selection", generation),
+        real_share,
+    )
+    return ARMS[arm].pick(choice)

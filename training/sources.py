@@ -26,6 +26,7 @@ from PIL import Image
 
 from training.decode import SUFFIXES, eight_bits, open_image
 from training.hub import hub_problem
+from training.idx import IdxError, is_idx, labels_beside, read_idx
 
 _NPZ_IMAGES = ("images", "x", "arr_0", "x_train")
 _NPZ_LABELS = ("labels", "y", "y_train")
@@ -71,6 +72,8 @@ def open_listing(source: str) -> Iterator[Listing]:
         yield _folder(path)
     elif path.is_file() and path.suffix.lower() == ".npz":
         yield _npz(path)
+    elif path.is_file() and is_idx(path):
+        yield _idx(path)
     elif path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
         try:
             archive = zipfile.ZipFile(path)
@@ -81,7 +84,8 @@ def open_listing(source: str) -> Iterator[Listing]:
     elif path.is_file():
         raise DataError(
             f"{source} is neither a .zip of images nor an .npz; expected digits, a folder,"
-            " a .zip, an .npz or the name of a Hugging Face data set"
+            " a .zip, an .npz, an idx file (...-ubyte, .gz or not) or the name of a Hugging Face"
+            " data set"
         )
     elif path.exists():
         raise DataError(f"{source} is neither a file nor a folder")
@@ -224,6 +228,27 @@ def _npz(path: Path) -> Listing:
                 f"{path}: labels must be integers or strings of shape [{len(images)}],"
                 f" got {labels.dtype} {list(labels.shape)}"
             )
+    return _array_listing(str(path), images, labels)
+
+
+def _idx(path: Path) -> Listing:
+    """The listing of a file of images, with the labels that lie beside it."""
+    labels_path = labels_beside(path)
+    try:
+        images = read_idx(path)
+        labels = None if labels_path is None else read_idx(labels_path)
+    except IdxError as error:
+        raise DataError(str(error)) from error
+    if images.ndim != 3 or 0 in images.shape:
+        raise DataError(
+            f"{path} must hold images [N, H, W], nothing empty, got {list(images.shape)}; labels"
+            " are found beside their images"
+        )
+    if labels is not None and labels.shape != (len(images),):
+        raise DataError(
+            f"{labels_path} must hold {len(images)} labels, as many as {path} has images,"
+            f" got {list(labels.shape)}"
+        )
     return _array_listing(str(path), images, labels)
 
 

@@ -8,14 +8,22 @@ import sys
 import pytest
 
 from training import embed
-from training.config import ARMS, EXTRACTORS, PRESETS, Config, ConfigError, flag, parse_config
+from training.config import (
+    EXTRACTORS,
+    PRESETS,
+    Config,
+    ConfigError,
+    command_line,
+    flag,
+    parse_config,
+)
 
 
 def test_no_arguments_give_the_digits_preset():
     config = parse_config([])
     assert dataclasses.replace(config, out=None) == Config()
     assert config.data == "digits"
-    assert config.arms == ARMS
+    assert config.arms == ("none", "greedy", "threshold")
     assert config.generations >= 3
 
 
@@ -30,12 +38,14 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "arms": "greedy,none",
         "paradigm": "accumulate",
         "pool_factor": "5",
+        "fresh_fraction": "0.25",
         "seed": "7",
         "extractor": "clip",
         "extractor_weights": "clip=a.pt,dinov2=b.pt",
         "threshold": "2.5",
         "decay": "0.8",
         "decay_when": "stalled",
+        "dedup_radius": "1.5",
         "metrics_extractors": "pixel,clip",
         "metrics_real": "99",
         "widths": "16,32",
@@ -70,12 +80,14 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         arms=("greedy", "none"),
         paradigm="accumulate",
         pool_factor=5,
+        fresh_fraction=0.25,
         seed=7,
         extractor="clip",
         extractor_weights=(("clip", "a.pt"), ("dinov2", "b.pt")),
         threshold=2.5,
         decay=0.8,
         decay_when="stalled",
+        dedup_radius=1.5,
         metrics_extractors=("pixel", "clip"),
         metrics_real=99,
         widths=(16, 32),
@@ -107,9 +119,11 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         (["--decay", "1"], "--decay must be a number greater than 0 and less than 1, got '1.0'"),
         (["--channels", "2"], "--channels must be one of 1, 3, or auto, got '2'"),
         (["--threshold", "-1"], "--threshold must be a finite number greater than 0, or auto"),
-        (["--arms", "none,random"], "each one of none, greedy, threshold, none of them twice"),
+        (["--arms", "none,random"], "each one of none, random-2N, greedy, greedy-entropy, "),
         (["--arms", "none,none"], "none of them twice, got 'none,none'"),
         (["--arms", ""], "--arms must be"),
+        (["--arms", "real-fraction,greedy"], "--arms must have greedy before real-fraction"),
+        (["--arms", "greedy,real-fraction"], "--paradigm must be accumulate"),
         (["--widths", "12"], "each a positive multiple of 8, or none, got '12'"),
         (["--sampling-steps", "1001"], "a whole number from 1 to 1000, got '1001'"),
         (["--extractor-weights", "pixel=x"], "--extractor-weights must be NAME=PATH"),
@@ -147,6 +161,39 @@ def test_paper_presets_hold_the_papers_values():
         assert (config.n, config.resolution, config.unet) == (n, 32, 48)
         assert (config.lr, config.batch_size, config.mixed_precision) == (1e-4, 128, "fp16")
         assert (config.sampler, config.sampling_steps, config.ema) == ("ddpm", 1000, None)
+
+
+def test_paper_presets_follow_the_paper_and_its_code_where_asked():
+    paper = ["--preset", "paper-cifar10"]
+    config = parse_config(paper)
+    assert (config.decay_when, config.decay, config.threshold) == ("stalled", 0.95, 60.0)
+    config = parse_config([*paper, "--as-released"])
+    assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.95, 60.0)
+    config = parse_config([*paper, "--as-released", "--paradigm", "accumulate"])
+    assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.8, 60.0)
+    config = parse_config([*paper, "--as-released", "--extractor", "pixel", "--decay", "0.7"])
+    assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.7, 2000.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--as-released needs a preset of the paper, got --preset digits"),
+        (["--preset", "paper-mnist", "--paradigm", "fresh"], "replace, accumulate, got --paradigm"),
+        (["--preset", "paper-mnist", "--extractor", "clip"], "dinov2 or pixel, got --extractor"),
+    ],
+)
+def test_as_released_is_refused_where_nothing_was_released(argv, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_config([*argv, "--as-released"])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"paper-ffhq"}))
+def test_the_command_line_of_a_config_gives_it_again(preset):
+    config = parse_config(["--preset", preset, "--extractor-weights", "clip=a.pt"])
+    words = [word for line in command_line(config).splitlines() for word in line.split(" ", 1)]
+    assert parse_config(words) == config
 
 
 def test_a_model_option_replaces_the_presets_other_one():

@@ -63,6 +63,22 @@ def test_parameters_are_counted_without_building():
     assert model.count_parameters(Config(), 8, 1) == sum(p.numel() for p in unet.parameters())
 
 
+def test_operations_are_those_of_the_convolutions_and_matrix_products():
+    """A multiply and an add for each weight and each place where it is used."""
+    unet = model.build_unet(Config(widths=(8, 16)), 8, 3, seed=0)
+    counted = 0
+
+    def count(module, inputs, output):
+        nonlocal counted
+        counted += 2 * output.numel() * module.weight[0].numel()
+
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    unet(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+    assert model.count_flops(Config(widths=(8, 16)), 8, 3) == counted
+
+
 def test_a_stored_model_comes_back_the_same(tmp_path):
     unet = model.build_unet(Config(widths=(8, 16)), 8, 3, seed=3)
     path = tmp_path / "model.safetensors"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fastsel
-from training import plan, recursive, select
+from training import arms, plan, recursive, select
 from training.config import Config
 from training.generation import Experiment, load_extractors, run_generation
 from training.model import load_model
@@ -216,11 +216,11 @@ def test_no_selection_draws_evenly():
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_the_automatic_threshold_follows_the_scale_of_the_features(scale):
     features = pool_features(700)
-    base = select.auto_threshold(features, seed=1)
+    base = arms.auto_threshold(features, seed=1)
     distances = torch.pdist(torch.from_numpy(features)).median().item()
     assert base == pytest.approx(distances, rel=0.1)
     scaled = (features * np.float32(scale)).astype(np.float32)
-    assert select.auto_threshold(scaled, seed=1) == pytest.approx(base * scale, rel=1e-5)
+    assert arms.auto_threshold(scaled, seed=1) == pytest.approx(base * scale, rel=1e-5)
 
 
 @pytest.mark.parametrize("different", [1, 2, 9, 10, 11])
@@ -302,6 +302,26 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     for word in ("30 images of 8x8x1", "4 to train", "3 steps of 4", "parameters", "MB in"):
         assert word in printed
     assert not out.exists()
+
+
+def test_a_dry_run_of_a_paper_preset_needs_neither_its_data_nor_a_gpu(capsys):
+    command = ["--preset", "paper-ffhq", "--data", "no/such/folder", "--dry-run"]
+    assert recursive.main(command) == 0
+    printed = capsys.readouterr().out
+    for line in ("--n 8192", "--steps 128256", "--unet 48", "--sampling-steps 1000"):
+        assert f"\n{line}\n" in printed
+    assert "no such file or folder: no/such/folder" in printed.partition("missing here")[2]
+
+
+def test_the_predicted_cost_follows_its_formula(capsys):
+    training, sampling = plan.run_flops(TOY, 8, 1)
+    one = training // (3 * TOY.steps * TOY.batch_size * 7)
+    assert one > 0
+    assert training == 3 * one * 3 * 4 * 7  # 1 shared model and 2 of each of three arms
+    # 16 of the shared one; 8, 16, 16 of the second generation; 8 each of the last.
+    assert sampling == one * 2 * (16 + 8 + 16 + 16 + 3 * 8)
+    hours = f"{training / 10e12 / 3600:.3g} + {sampling / 10e12 / 3600:.3g} GPU hours"
+    assert hours in plan.describe(TOY, "digits", 20, 8, 1)
 
 
 @pytest.mark.parametrize(

@@ -201,12 +201,28 @@ def test_the_summary_has_a_row_for_every_arm_and_generation(page: Page) -> None:
     assert rows[5][-1] == "0.0310"
 
 
+def test_the_correlation_is_told_beside_its_plot(page: Page) -> None:
+    # The made-up entropies fall in step with the scores, but for the logarithm.
+    pattern = (
+        r"In (\w+) features the Pearson correlation of the entropy .*? is (0\.99|1\.00) over 7"
+    )
+    assert [name for name, _ in re.findall(pattern, page.text)] == ["pixel", "efficientnet_lite0"]
+
+
 def test_plots_are_png_of_one_panel_size(reported: Path) -> None:
     sizes = {path.stem: png_size(path.read_bytes()) for path in (reported / "plots").glob("*.png")}
     panel = plots.PANEL_WIDTH * plots.DPI
     panels = {name: width / panel for name, (width, _) in sizes.items()}
     assert panels == pytest.approx(
-        {"entropy": 2, "generalization": 2, "frechet": 1, "real_share": 1, "seconds": 3}, abs=0.01
+        {
+            "entropy": 2,
+            "generalization": 2,
+            "frechet": 1,
+            "real_share": 1,
+            "seconds": 3,
+            "correlation": 2,
+        },
+        abs=0.01,
     )
     # Four panels in two rows are as high as two figures with a frame between them.
     one_row = plots.metric_figures(records_of(), ARMS)["generalization"]
