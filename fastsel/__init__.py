@@ -9,6 +9,7 @@ from fastsel.backends import BackendStatus, backends
 from fastsel.duplicates import duplicate_groups
 from fastsel.entropy import kl_entropy
 from fastsel.neighbors import knn, nearest_distances
+from fastsel.refinement import refine
 from fastsel.scores import PRDC, generalization_score, memorization_ratio, prdc
 from fastsel.selection import greedy_select, threshold_decay_select
 
@@ -27,5 +28,6 @@ __all__ = [
     "memorization_ratio",
     "nearest_distances",
     "prdc",
+    "refine",
     "threshold_decay_select",
 ]
