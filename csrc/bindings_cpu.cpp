@@ -387,8 +387,7 @@ class EntropyPool {
     return py::make_tuple(work.filtered, work.canonical);
   }
 
-  py::tuple pick(const Indices& rows, int64_t rival_gain, int64_t rival_row, Doubles sq_radii,
-                 int threads) {
+  py::tuple pick(const Indices& rows, int64_t rival_gain, int64_t rival_row, Doubles sq_radii) {
     require_rows(rows, coded_.points().n, "rows must be int64 [r] in [0, n)");
     require(rows.shape(0) > 0, "rows must not be empty");
     require(sq_radii.ndim() == 1 && state_.n_members + sq_radii.shape(0) <= members_.shape(0),
@@ -400,7 +399,7 @@ class EntropyPool {
       py::gil_scoped_release release;
       count = active->entropy_pick(coded_.points(), coded_.codes.codes(), &state_, rows.data(),
                                    rows.shape(0), {rival_gain, rival_row}, sq_radii.shape(0), radii,
-                                   &work, threads);
+                                   &work);
     }
     if (count < 0) throw std::bad_alloc();
     return py::make_tuple(count, work.filtered, work.canonical);
@@ -495,7 +494,7 @@ PYBIND11_MODULE(_core_cpu, m) {
       .def("refresh", &EntropyPool::refresh, py::arg("rows").noconvert(), py::arg("rival_gain"),
            py::arg("rival_row"), py::arg("threads"))
       .def("pick", &EntropyPool::pick, py::arg("rows").noconvert(), py::arg("rival_gain"),
-           py::arg("rival_row"), py::arg("sq_radii").noconvert(), py::arg("threads"))
+           py::arg("rival_row"), py::arg("sq_radii").noconvert())
       .def_property_readonly("balls", &EntropyPool::balls);
   m.def("filter_matrix", &filter_matrix, py::arg("coded"), py::arg("rows").noconvert(),
         py::arg("threads"),

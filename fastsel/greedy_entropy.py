@@ -39,6 +39,10 @@ from fastsel.progress import Progress
 
 NO_RIVAL = (NEVER, -1)  # beaten by every candidate
 
+# Rows that a round may pick among. More than in schedule.py: they are compared with the picks only,
+# and the best of those left out is a rival, which ends the round.
+MAX_ACTIVE = 4096
+
 # A candidate lies in up to as many balls as there are members; each but that of the nearest takes
 # at most 2 * 2^40 units (the triangle inequality), and sums stay within int64.
 MAX_SAMPLES = 1 << 21
@@ -154,7 +158,7 @@ class GreedyEntropy:
         gains = self.gains[rows]
         ahead = (gains > rival[0]) | ((gains == rival[0]) & (rows < rival[1]))
         active = rows[ahead & (gains > NEVER)]
-        room = min(schedule.MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self.count // 2))
+        room = min(MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self.count // 2))
         if len(active) > room:
             best, (gain, position) = leaders(self.gains[active], room)
             active, rival = active[best], (gain, int(active[position]))

@@ -10,7 +10,7 @@ import pytest
 from cases import CASES, case_params
 
 import fastsel
-from fastsel import canonical, schedule
+from fastsel import canonical, greedy_entropy, schedule
 from fastsel.backends import cpu
 
 
@@ -183,7 +183,7 @@ def test_thread_count_does_not_change_results(monkeypatch, threads):
 def test_size_of_a_round_does_not_change_results(monkeypatch, refreshed, active):
     x, whole = large()
     monkeypatch.setattr(schedule, "MAX_REFRESHED", refreshed)
-    monkeypatch.setattr(schedule, "MAX_ACTIVE", active)
+    monkeypatch.setattr(greedy_entropy, "MAX_ACTIVE", active)
     assert_equal(select(x, 500, backend="cpu"), whole)
 
 

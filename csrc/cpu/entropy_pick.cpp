@@ -1,13 +1,22 @@
 // Greedy entropy picks among candidates that have seen every member.
 //
-// As pick.cpp: one blocked product filters all pairs of candidates; each pick then computes the
-// canonical distance of those that may matter. A pick shrinks the balls that it lies in, which are
-// its own entries, and what other candidates lose to those balls changes.
+// Each pick is filtered against all candidates, and the canonical distance computed of those that
+// may matter. Not in one product beforehand, as in pick.cpp: a round picks only a few of its
+// candidates. A pick shrinks the balls that it lies in, which are its own entries, and what other
+// candidates lose to those balls changes.
 #include "cpu/entropy.h"
 
 namespace fastsel::FASTSEL_LEVEL {
 
 namespace {
+
+// What the filter knows of a candidate, beside its code.
+struct Candidate {
+  float scale;
+  float sq_norm;
+  float error;
+  float reach;
+};
 
 int64_t best_position(const int64_t* gains, const int64_t* rows, int64_t n_rows) {
   int64_t best = 0;
@@ -50,22 +59,20 @@ void shrink(EntropyState* state, int64_t member, double sq_eps, const char* list
 
 int64_t entropy_pick(const Matrix& points, const Codes& codes, EntropyState* state,
                      const int64_t* rows, int64_t n_rows, GainRival rival, int64_t max_picks,
-                     double* sq_radii, Work* work, int threads) {
-  const int64_t stride = matrix_stride(n_rows);
-  const Buffer<float> matrix(n_rows * stride);
-  const Buffer<float> reaches(stride);
-  const Buffer<float> errors(stride);
+                     double* sq_radii, Work* work) {
+  const int64_t depth = codes.depth;
+  const Buffer<int8_t> values(n_rows * depth);  // together, as the rows lie anywhere
+  const Buffer<Candidate> candidates(n_rows);
   const Buffer<char> listed(points.n);
   std::memset(listed.get(), 0, static_cast<size_t>(points.n));
-  for (int64_t i = 0; i < stride; ++i) {
-    reaches.get()[i] = errors.get()[i] = kNobody;
-    if (i >= n_rows) continue;
-    listed.get()[rows[i]] = 1;
-    errors.get()[i] = codes.errors[rows[i]];
-    reaches.get()[i] = reach(state->sq_dist[rows[i]], codes.errors[rows[i]], codes.scale);
+  for (int64_t i = 0; i < n_rows; ++i) {
+    const int64_t row = rows[i];
+    listed.get()[row] = 1;
+    std::memcpy(values.get() + i * depth, codes.values + row * depth, static_cast<size_t>(depth));
+    candidates.get()[i] = {codes.scales[row], codes.sq_norms[row], codes.errors[row],
+                           reach(state->sq_dist[row], codes.errors[row], codes.scale)};
   }
-  *work = {n_rows * n_rows, 0};
-  filter_matrix(codes, rows, n_rows, stride, matrix.get(), threads);
+  *work = {0, 0};
   int64_t count = 0;
   with_rows(points, [&](const auto& typed) {
     while (count < max_picks) {
@@ -91,31 +98,33 @@ int64_t entropy_pick(const Matrix& points, const Codes& codes, EntropyState* sta
       state->balls.first_of_member[member] = -1;
       ++state->n_members;
       sq_radii[count++] = sq_radius;
-      reaches.get()[best] = errors.get()[best] = kNobody;
-      const float* row = matrix.get() + best * stride;
-      const float error = codes.errors[pick];
+      const int8_t* picked = values.get() + best * depth;
+      const Candidate of_pick = candidates.get()[best];
       const bool has_ball = sq_radius > 0.0 && sq_radius < INFINITY;
-      const float ball = has_ball ? reach(sq_radius, error, codes.scale) : -INFINITY;
-      for (int64_t i = 0; i < stride; i += kVec) {
-        const Vec own = load(reaches.get() + i) + broadcast(error);
-        const Vec of_ball = load(errors.get() + i) + broadcast(ball);
-        const Ints under = load(row + i) < squared(own > of_ball ? own : of_ball);
-        if (!any(under)) continue;
-        for (int64_t j = i; j < i + kVec; ++j) {
-          if (!under[j - i] || state->gains[rows[j]] == kNever) continue;
-          const double value = pair_sq_dist(typed, rows[j], pick, points.dim);
-          ++work->canonical;
-          if (value < state->sq_dist[rows[j]]) {
-            state->sq_dist[rows[j]] = value;
-            reaches.get()[j] = reach(value, codes.errors[rows[j]], codes.scale);
-          }
-          if (is_inside(value, sq_radius)) {
-            append(&state->balls, value, rows[j], member);
-            state->losses[rows[j]] += loss(value, sq_radius);
-          }
-          update_gain(*state, rows[j]);
+      const float ball = has_ball ? reach(sq_radius, of_pick.error, codes.scale) : -INFINITY;
+      for (int64_t i = 0; i < n_rows; ++i) {
+        Candidate& candidate = candidates.get()[i];
+        const float sq_dist =
+            filtered(dot(values.get() + i * depth, picked, depth), candidate.scale,
+                     candidate.sq_norm, of_pick.scale, of_pick.sq_norm);
+        // Nothing is nearer than a duplicate, whose reach is not a number.
+        const float own = candidate.reach + of_pick.error;
+        const float of_ball = candidate.error + ball;
+        const float bound = own > of_ball ? own : of_ball;
+        if (!(sq_dist < bound * bound) || state->gains[rows[i]] == kNever) continue;
+        const double value = pair_sq_dist(typed, rows[i], pick, points.dim);
+        ++work->canonical;
+        if (value < state->sq_dist[rows[i]]) {
+          state->sq_dist[rows[i]] = value;
+          candidate.reach = reach(value, candidate.error, codes.scale);
         }
+        if (is_inside(value, sq_radius)) {
+          append(&state->balls, value, rows[i], member);
+          state->losses[rows[i]] += loss(value, sq_radius);
+        }
+        update_gain(*state, rows[i]);
       }
+      work->filtered += n_rows;
     }
   });
   if (count > 0) {

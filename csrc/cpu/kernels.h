@@ -183,7 +183,7 @@ using EntropyRefresh = Work(const Matrix& points, const Codes& codes, EntropySta
 // picks, which are new members, with their squared distance to those before them.
 using EntropyPick = int64_t(const Matrix& points, const Codes& codes, EntropyState* state,
                             const int64_t* rows, int64_t n_rows, GainRival rival, int64_t max_picks,
-                            double* sq_radii, Work* work, int threads);
+                            double* sq_radii, Work* work);
 
 #define FASTSEL_DECLARE(level)    \
   namespace level {               \

@@ -228,7 +228,7 @@ class EntropyPool:
 
         Returns the number of picks, of pairs filtered and of pairs computed canonically.
         """
-        count, filtered, canonical = self._pool.pick(rows, *rival, sq_radii, threads())
+        count, filtered, canonical = self._pool.pick(rows, *rival, sq_radii)
         self._count += count
         return int(count), int(filtered), int(canonical)
 
