@@ -23,7 +23,7 @@ QUERIES = 64
 MAX_ROWS = 4096
 
 # Below this many multiply-adds of the whole filter, a basis costs more than it can save.
-MIN_WORK = 1 << 35
+MIN_WORK = 1 << 36
 
 # What a trial counts, in cycles of a processor that multiplies 64 pairs of int8 in each: those of a
 # pair that meets a filter, of one that passes the sketch, and of each component it then loads.

@@ -16,7 +16,7 @@ from fastsel.backends import cpu, resolve
 from fastsel.points import Points
 
 MB = 1 << 20
-N, DIM, PICKS = 200_000, 64, 4_000  # enough work for a sketch
+N, DIM, PICKS = 200_000, 64, 6_000  # enough work for a sketch
 THREADS = 2
 
 # The peak counts from where the call begins: features and interpreter are there already.
