@@ -123,3 +123,26 @@ def threshold_decay_loop_pairs(n: int, picks: Picks, sweeps: npt.NDArray[np.int6
         free[accepted] = False
         before += len(accepted)
     return pairs
+
+
+def greedy_entropy_loop(features: Features, m: int) -> Picks:
+    """Greedy selection by entropy from its definition: every gain anew at every pick, in float64.
+
+    The distances to the picks are kept, 8 N M bytes. Quadratic in m.
+    """
+    points = features.astype(np.float64)
+    logs = np.empty((m, len(points)))  # of each pick's distances to all points
+    picks = [0]
+    while True:
+        with np.errstate(divide="ignore"):
+            logs[len(picks) - 1] = np.log(np.linalg.norm(points - points[picks[-1]], axis=1))
+        if len(picks) == m:
+            return np.array(picks)
+        known = logs[: len(picks)]
+        gains = known.min(axis=0)
+        if len(picks) > 1:
+            among = known[:, picks].copy()
+            np.fill_diagonal(among, np.inf)
+            gains += np.minimum(known - among.min(axis=1)[:, None], 0).sum(axis=0)
+        gains[picks] = -np.inf
+        picks.append(int(np.argmax(gains)))

@@ -114,7 +114,7 @@ def _against(cases: list[Record], seconds_of: Callable[[int], float]) -> list[st
 
 def _work(entry: Record) -> str:
     """Where our time goes: every count and phase of the record, whatever it holds."""
-    keys = list(entry["cases"][0]["work"])
+    keys = [key for key in entry["cases"][0]["work"] if key != "trials"]
     header = ["what was done", *(f"{case['n_samples']:,} picks" for case in entry["cases"])]
     rows = []
     for key in keys:
@@ -130,7 +130,18 @@ def _work(entry: Record) -> str:
                 else f"{value:,}"
             )
         rows.append([key.removesuffix("_seconds").replace("_", " "), *cells])
+    rows.append(["sketch", *(_sketch(case["work"]["trials"]) for case in entry["cases"])])
     return table(header, rows)
+
+
+def _sketch(trials: list[dict[str, float]]) -> str:
+    """The sketch that a trial chose, and what it expected of it."""
+    chosen = min(trials, key=lambda trial: trial["cycles"], default=None)
+    if chosen is None:
+        return "not tried"
+    if chosen["depth"] == 0:
+        return "none, by the trial"
+    return f"of depth {chosen['depth']}; in the trial {chosen['passed']:.1%} passed"
 
 
 def _products(products: Record) -> str:

@@ -68,6 +68,11 @@ def test_the_loop_over_candidates_picks_what_fastsel_picks(pool, monkeypatch):
     assert sum(pairs) == loops.threshold_decay_loop_pairs(len(pool), expected, sweeps)
 
 
+def test_the_loop_by_entropy_picks_what_fastsel_picks(pool):
+    picks = fastsel.greedy_select(pool, 60, objective="entropy")
+    np.testing.assert_array_equal(loops.greedy_entropy_loop(pool, 60), picks)
+
+
 def test_wrong_picks_are_red(pool):
     picks = ours.select(pool, 50)
     wrong = picks.copy()

@@ -12,6 +12,7 @@ from cases import CASES, case_params
 import fastsel
 from fastsel import canonical, greedy_entropy, schedule
 from fastsel.backends import cpu
+from fastsel.points import Points
 
 
 def select(x, m, **options):
@@ -133,32 +134,33 @@ def large(m=500):
 
 def certify(x, picks, radii, checks, seed=0):
     """Raise AssertionError unless the picks are greedy by the full objective, at random picks."""
-    x = np.asarray(x, np.float64)
     rng = np.random.default_rng(seed)
     checked = set(rng.choice(np.arange(2, len(picks)), checks, replace=False).tolist())
     checked |= {1, len(picks) - 1}
+    points = Points(x)
     nearest = np.full(len(x), np.inf)
     for step, pick in enumerate(picks.tolist()):
         assert radii[step] == np.sqrt(nearest[pick])
         if step in checked:
-            assert brute_pick(x, picks[:step], nearest) == pick, f"pick {step}"
-        np.minimum(nearest, canonical.sq_dists(x, x[pick]), out=nearest)
+            assert brute_pick(points, picks[:step], nearest) == pick, f"pick {step}"
+        cpu.min_update(points, points, pick, nearest)
 
 
-def brute_pick(x, members, nearest):
+def brute_pick(points, members, nearest):
     """The candidate of largest gain: sums over all members, by the definition."""
     log = canonical.log_sq_dists
-    eps = np.full(len(members), np.inf)
-    for i, member in enumerate(members):
-        others = canonical.sq_dists(x[members], x[member])
-        others[i] = np.inf
-        eps[i] = others.min()
+
+    def to_all(member):
+        sq_dist = np.full(points.n, np.inf)
+        cpu.min_update(points, points, int(member), sq_dist)
+        return sq_dist
+
     gains = np.where(nearest > 0, log(nearest), np.iinfo(np.int64).min)
-    if len(members) > 1:
-        for member, sq_eps in zip(members, eps, strict=True):
-            to_member = canonical.sq_dists(x, x[member])
-            inside = (to_member < sq_eps) & (nearest > 0)
-            gains[inside] += log(to_member[inside]) - log(np.full(1, sq_eps))
+    for member in members if len(members) > 1 else []:
+        to_member = to_all(member)
+        sq_eps = to_member[members[members != member]].min()
+        inside = (to_member < sq_eps) & (nearest > 0)
+        gains[inside] += log(to_member[inside]) - log(np.full(1, sq_eps))
     gains[members] = np.iinfo(np.int64).min
     return int(np.argmax(gains))
 
@@ -220,7 +222,9 @@ def test_what_does_not_go_together():
 @needs_core
 def test_fifty_thousand_points_are_certified():
     rng = np.random.default_rng(9)
-    centres = rng.normal(size=(40, 8))
-    x = (centres[rng.integers(0, 40, 50_000)] + 0.4 * rng.normal(size=(50_000, 8))).astype("f4")
-    picks, radii = select(x, 300, backend="cpu")
-    certify(x, picks, radii, checks=4)
+    scales = np.arange(1, 321) ** -0.5
+    centres = rng.normal(size=(40, 320)).astype("f4")
+    x = centres[rng.integers(0, 40, 50_000)] + rng.standard_normal((50_000, 320), "f4")
+    x *= scales.astype("f4")
+    picks, radii = select(x, 500, backend="cpu")
+    certify(x, picks, radii, checks=2)

@@ -10,12 +10,57 @@ namespace fastsel::FASTSEL_LEVEL {
 
 namespace {
 
-// What the filter knows of a candidate, beside its code.
-struct Candidate {
-  float scale;
-  float sq_norm;
-  float error;
-  float reach;
+// Candidates in panels, and what the filter knows of them, for one centre at a time.
+class Candidates {
+ public:
+  Candidates(const Codes& codes, const int64_t* rows, int64_t n_rows)
+      : codes_(codes),
+        steps_(codes.depth / kStep),
+        stride_((n_rows + kTileCols - 1) / kTileCols * kTileCols),
+        packed_(stride_ * steps_),
+        words_(steps_),
+        scales_(stride_),
+        sq_norms_(stride_),
+        sq_dists_(stride_) {
+    for (int64_t begin = 0; begin < stride_; begin += kTileCols) {
+      const int64_t width = n_rows - begin < kTileCols ? n_rows - begin : kTileCols;
+      pack_points(codes, rows + begin, width, kTileCols, packed_.get() + begin * steps_);
+    }
+    for (int64_t i = 0; i < stride_; ++i) {
+      scales_.get()[i] = i < n_rows ? codes.scales[rows[i]] : 0.0f;
+      sq_norms_.get()[i] = i < n_rows ? codes.sq_norms[rows[i]] : INFINITY;
+    }
+  }
+
+  int64_t stride() const { return stride_; }
+
+  // Filtered squared distances of all candidates to a row, float32 [stride].
+  const float* sq_dists(int64_t row) {
+    const int8_t* code = codes_.values + row * codes_.depth;
+    for (int64_t k = 0; k < steps_; ++k) words_.get()[k] = centre_word(code + k * kStep);
+    const int32_t sum = first_sum(code, codes_.depth);
+    for (int64_t begin = 0; begin < stride_; begin += kTileCols) {
+      const TileRow products =
+          row_product(packed_.get() + begin * steps_, words_.get(), sum, steps_);
+      for (int64_t v = 0; v < kTileVecs; ++v) {
+        const int64_t i = begin + v * kVec;
+        store(sq_dists_.get() + i,
+              filtered(products.sums[v], load(scales_.get() + i), load(sq_norms_.get() + i),
+                       codes_.scales[row], codes_.sq_norms[row]));
+      }
+    }
+    return sq_dists_.get();
+  }
+
+ private:
+  const Codes& codes_;
+  const int64_t steps_;
+  const int64_t stride_;
+  Buffer<int32_t> packed_;
+  Buffer<int32_t> words_;
+  Buffer<float> scales_;
+  Buffer<float> sq_norms_;
+  Buffer<float> sq_dists_;
 };
 
 int64_t best_position(const int64_t* gains, const int64_t* rows, int64_t n_rows) {
@@ -60,17 +105,18 @@ void shrink(EntropyState* state, int64_t member, double sq_eps, const char* list
 int64_t entropy_pick(const Matrix& points, const Codes& codes, EntropyState* state,
                      const int64_t* rows, int64_t n_rows, GainRival rival, int64_t max_picks,
                      double* sq_radii, Work* work) {
-  const int64_t depth = codes.depth;
-  const Buffer<int8_t> values(n_rows * depth);  // together, as the rows lie anywhere
-  const Buffer<Candidate> candidates(n_rows);
+  Candidates candidates(codes, rows, n_rows);
+  const int64_t stride = candidates.stride();
+  const Buffer<float> reaches(stride);
+  const Buffer<float> errors(stride);
   const Buffer<char> listed(points.n);
   std::memset(listed.get(), 0, static_cast<size_t>(points.n));
-  for (int64_t i = 0; i < n_rows; ++i) {
-    const int64_t row = rows[i];
-    listed.get()[row] = 1;
-    std::memcpy(values.get() + i * depth, codes.values + row * depth, static_cast<size_t>(depth));
-    candidates.get()[i] = {codes.scales[row], codes.sq_norms[row], codes.errors[row],
-                           reach(state->sq_dist[row], codes.errors[row], codes.scale)};
+  for (int64_t i = 0; i < stride; ++i) {
+    reaches.get()[i] = errors.get()[i] = kNobody;
+    if (i >= n_rows) continue;
+    listed.get()[rows[i]] = 1;
+    errors.get()[i] = codes.errors[rows[i]];
+    reaches.get()[i] = reach(state->sq_dist[rows[i]], codes.errors[rows[i]], codes.scale);
   }
   *work = {0, 0};
   int64_t count = 0;
@@ -98,31 +144,30 @@ int64_t entropy_pick(const Matrix& points, const Codes& codes, EntropyState* sta
       state->balls.first_of_member[member] = -1;
       ++state->n_members;
       sq_radii[count++] = sq_radius;
-      const int8_t* picked = values.get() + best * depth;
-      const Candidate of_pick = candidates.get()[best];
+      reaches.get()[best] = errors.get()[best] = kNobody;
+      const float* sq_dists = candidates.sq_dists(pick);
+      const float error = codes.errors[pick];
       const bool has_ball = sq_radius > 0.0 && sq_radius < INFINITY;
-      const float ball = has_ball ? reach(sq_radius, of_pick.error, codes.scale) : -INFINITY;
-      for (int64_t i = 0; i < n_rows; ++i) {
-        Candidate& candidate = candidates.get()[i];
-        const float sq_dist =
-            filtered(dot(values.get() + i * depth, picked, depth), candidate.scale,
-                     candidate.sq_norm, of_pick.scale, of_pick.sq_norm);
-        // Nothing is nearer than a duplicate, whose reach is not a number.
-        const float own = candidate.reach + of_pick.error;
-        const float of_ball = candidate.error + ball;
-        const float bound = own > of_ball ? own : of_ball;
-        if (!(sq_dist < bound * bound) || state->gains[rows[i]] == kNever) continue;
-        const double value = pair_sq_dist(typed, rows[i], pick, points.dim);
-        ++work->canonical;
-        if (value < state->sq_dist[rows[i]]) {
-          state->sq_dist[rows[i]] = value;
-          candidate.reach = reach(value, candidate.error, codes.scale);
+      const float ball = has_ball ? reach(sq_radius, error, codes.scale) : -INFINITY;
+      for (int64_t i = 0; i < stride; i += kVec) {
+        const Vec own = load(reaches.get() + i) + broadcast(error);
+        const Vec of_ball = load(errors.get() + i) + broadcast(ball);
+        const Ints under = load(sq_dists + i) < squared(own > of_ball ? own : of_ball);
+        if (!any(under)) continue;
+        for (int64_t j = i; j < i + kVec; ++j) {
+          if (!under[j - i] || state->gains[rows[j]] == kNever) continue;
+          const double value = pair_sq_dist(typed, rows[j], pick, points.dim);
+          ++work->canonical;
+          if (value < state->sq_dist[rows[j]]) {
+            state->sq_dist[rows[j]] = value;
+            reaches.get()[j] = reach(value, codes.errors[rows[j]], codes.scale);
+          }
+          if (is_inside(value, sq_radius)) {
+            append(&state->balls, value, rows[j], member);
+            state->losses[rows[j]] += loss(value, sq_radius);
+          }
+          update_gain(*state, rows[j]);
         }
-        if (is_inside(value, sq_radius)) {
-          append(&state->balls, value, rows[i], member);
-          state->losses[rows[i]] += loss(value, sq_radius);
-        }
-        update_gain(*state, rows[i]);
       }
       work->filtered += n_rows;
     }
