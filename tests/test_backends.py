@@ -105,7 +105,9 @@ def test_the_gil_is_released():
 )
 def test_interrupt_is_answered(call):
     script = textwrap.dedent(f"""
+        import signal
         import numpy as np, fastsel
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
         x = np.random.default_rng(0).normal(size=(100_000, 128)).astype(np.float32)
         print("ready", flush=True)
         try:
