@@ -27,7 +27,7 @@ KERNELS = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp") if path.st
 # whose results are checked afterwards ask for them explicitly.
 # -Wno-psabi: vectors passed between functions are only ever passed within one instruction set.
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off"]
-# -Wno-maybe-uninitialized: GCC 12 warns of its own AVX-512 header (GCC bug 105593).
+# -Wno-maybe-uninitialized and the like: GCC 12 warns of its own AVX-512 header (GCC bug 105593).
 FLAGS += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-maybe-uninitialized", "-Wno-uninitialized"]
 
 # One build of every kernel file for each level; the best one that the processor has is picked at

@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
-from bench import machine
+from bench import command, machine
 
 PAGE, RECORD, PLOT = "benchmarks.md", "benchmarks.json", "benchmarks-growth.png"
 
@@ -33,17 +32,8 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--features", type=Path, help="a .npy file with a float matrix [N, D]")
-    parser.add_argument("--name", help="what the page calls those features; default: the file name")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder; default: docs")
-    parser.add_argument(
-        "--threads", type=int, default=machine.cores(), help="of every contender; default: cores"
-    )
+    parser = command.parser("bench.report", __doc__)
     parser.add_argument("--rounds", type=int, help="how often everyone takes a turn; default: 3")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the command out")
-    parser.add_argument("--render", action="store_true", help="measure nothing, write the page")
     return parser.parse_args(arguments)
 
 
@@ -63,11 +53,7 @@ def _measure(options: argparse.Namespace, target: Path) -> None:
         named[options.name or options.features.stem] = (
             data.thinned(features, 2_048) if options.quick else features
         )
-    begin = time.monotonic()
-
-    def log(line: str) -> None:
-        print(f"[{time.monotonic() - begin:6.0f} s] {line}", file=sys.stderr, flush=True)
-
+    log = command.stopwatch()
     record = measure(plan, named, log)
     target.write_text(json.dumps(record, indent=1) + "\n")
     log(f"wrote {target}")

@@ -11,19 +11,15 @@ a few minutes.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import command, machine
 from bench.selection_page import SHARES, page, plot
-
-PAGE, RECORD, PLOT = "selection.md", "selection.json", "selection.png"
 
 POINTS = 16_384  # k-means and refinement take long on more
 SPEED_SHARES = (10, 2)
@@ -32,51 +28,14 @@ ROUNDS = 3
 
 def main(arguments: list[str]) -> None:
     """The command."""
-    options = parse(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / RECORD
-    if not options.render:
-        machine.restart_with(options.threads, "bench.selection", arguments)
-        target.write_text(json.dumps(measure(options), indent=1) + "\n")
-    record = json.loads(target.read_text())
-    plot(record, target.with_name(PLOT))
-    target.with_name(PAGE).write_text(page(record, RECORD, PLOT))
-    print(f"wrote {target.with_name(PAGE)}, {PLOT} and {RECORD}")
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options."""
-    parser = argparse.ArgumentParser(prog="python -m bench.selection", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--features", type=Path, help="a .npy file with a float matrix [N, D]")
-    parser.add_argument("--name", help="what the page calls those features; default: the file name")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder; default: docs")
-    parser.add_argument(
-        "--threads", type=int, default=machine.cores(), help="of every contender; default: cores"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the command out")
-    parser.add_argument("--render", action="store_true", help="measure nothing, write the page")
-    return parser.parse_args(arguments)
+    command.run("bench.selection", __doc__, arguments, measure, plot, page)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as plain numbers."""
-    # After restart_with: it loads the libraries whose environment that sets.
-    from bench.data import clustered, load, thinned
-
-    begin = time.monotonic()
-
-    def log(line: str) -> None:
-        print(f"[{time.monotonic() - begin:6.0f} s] {line}", file=sys.stderr, flush=True)
-
+    log = command.stopwatch()
     n = 1_500 if options.quick else POINTS
-    pools = {"synthetic": clustered(n, 64 if options.quick else 384)}
-    whole = pools["synthetic"]
-    if options.features:
-        whole = load(options.features)
-        if options.quick:
-            whole = thinned(whole, n)
-        pools = {options.name or options.features.stem: thinned(whole, n), **pools}
+    pools, whole = command.pools(options, n)
     record: dict[str, Any] = {
         "trial": options.quick,
         "rounds": ROUNDS,

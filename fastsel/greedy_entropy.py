@@ -37,8 +37,6 @@ from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
 from fastsel.progress import Progress
 
-NO_RIVAL = (NEVER, -1)  # beaten by every candidate
-
 # Rows that a round may pick among. More than in schedule.py: they are compared with the picks only,
 # and the best of those left out is a rival, which ends the round.
 MAX_ACTIVE = 4096
@@ -151,16 +149,14 @@ class GreedyEntropy:
         record, clock = self.record, time.perf_counter
         begin = clock()
         size = min(schedule.MAX_REFRESHED, max(schedule.MIN_REFRESHED, 2 * self.count))
-        rows, rival = leaders(self.gains, size)
+        rows, rival = schedule.leaders(self.gains, size, NEVER)
         leaders_at = clock()
         filtered, evaluated = self._pool.refresh(rows, rival)
         refresh_at = clock()
-        gains = self.gains[rows]
-        ahead = (gains > rival[0]) | ((gains == rival[0]) & (rows < rival[1]))
-        active = rows[ahead & (gains > NEVER)]
+        active = rows[schedule.beats(self.gains[rows], rows, rival)]
         room = min(MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self.count // 2))
         if len(active) > room:
-            best, (gain, position) = leaders(self.gains[active], room)
+            best, (gain, position) = schedule.leaders(self.gains[active], room, NEVER)
             active, rival = active[best], (gain, int(active[position]))
         record.rounds += 1
         record.refreshed += len(rows)
@@ -183,25 +179,3 @@ class GreedyEntropy:
     def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
         return self.members[: self.count], np.sqrt(self.sq_radii[: self.count])
-
-
-def leaders(
-    gains: npt.NDArray[np.int64], size: int
-) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
-    """The first `size` candidates, ascending in index, and the next one: (gain, index)."""
-    n = len(gains)
-    if size >= n:
-        return np.flatnonzero(gains > NEVER), NO_RIVAL
-    # The size-th and the next one after it; ties go by index.
-    cut = np.partition(gains, n - size)[n - size]
-    if cut == NEVER:
-        return np.flatnonzero(gains > NEVER), NO_RIVAL
-    rows = np.flatnonzero(gains > cut)
-    ties = np.flatnonzero(gains == cut)
-    room = size - len(rows)
-    rows = np.sort(np.concatenate([rows, ties[:room]]))
-    if len(ties) > room:
-        return rows, (int(cut), int(ties[room]))
-    below = np.where(gains < cut, gains, NEVER)
-    best = int(np.argmax(below))
-    return rows, ((int(below[best]), best) if below[best] > NEVER else NO_RIVAL)

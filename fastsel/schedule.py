@@ -24,7 +24,7 @@ from fastsel.progress import Progress
 from fastsel.sketch import Trial
 
 SELECTED = -1.0
-NO_RIVAL = (-np.inf, -1)  # beaten by every point that is not selected
+NO_RIVAL = (SELECTED, -1)  # beaten by every point that is not selected
 
 # Candidates looked at in a round: twice as many as there are picks, within these limits. Fewer make
 # more rounds, and in the beginning, where each pick still moves most keys, rounds without a pick;
@@ -202,7 +202,7 @@ def max_active(backend: ModuleType, points: Points, capacity: int, memory_limit:
 
 
 def beats(
-    keys: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], rival: tuple[float, int]
+    keys: npt.NDArray[Any], rows: npt.NDArray[np.int64], rival: tuple[Any, int]
 ) -> npt.NDArray[np.bool_]:
     """Which of the rows, with those keys, come before the rival."""
     result: npt.NDArray[np.bool_] = (keys > rival[0]) | ((keys == rival[0]) & (rows < rival[1]))
@@ -227,24 +227,27 @@ def rough_leaders(
 
 
 def leaders(
-    keys: npt.NDArray[np.float64], size: int
-) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
-    """The first `size` unselected points, ascending in index, and the next one: (key, index)."""
+    keys: npt.NDArray[Any], size: int, selected: Any = SELECTED
+) -> tuple[npt.NDArray[np.int64], tuple[Any, int]]:
+    """The first `size` unselected points, ascending in index, and the next one: (key, index).
+
+    Unselected is a key above `selected`; where no point is next, that and -1, as in NO_RIVAL.
+    """
     n = len(keys)
     if size < n:
         cut = np.partition(keys, n - size)[n - size]
-    if size >= n or cut < 0:
-        return np.flatnonzero(keys >= 0), NO_RIVAL
+    if size >= n or cut == selected:
+        return np.flatnonzero(keys > selected), (selected, -1)
     above = keys > cut
     ties = np.flatnonzero(keys == cut)
     room = size - int(np.count_nonzero(above))
     rows = np.flatnonzero(above)
-    rival = (float(cut), int(ties[room])) if len(ties) > room else _best_below(keys, cut)
+    rival = (cut.item(), int(ties[room])) if len(ties) > room else _best_below(keys, cut, selected)
     return np.sort(np.concatenate([rows, ties[:room]])), rival
 
 
-def _best_below(keys: npt.NDArray[np.float64], cut: float) -> tuple[float, int]:
+def _best_below(keys: npt.NDArray[Any], cut: Any, selected: Any = SELECTED) -> tuple[Any, int]:
     """The first unselected point of those under the cut: (key, index)."""
-    below = np.where(keys < cut, keys, SELECTED)
+    below = np.where(keys < cut, keys, selected)
     best = int(np.argmax(below))
-    return (float(below[best]), best) if below[best] >= 0 else NO_RIVAL
+    return (below[best].item(), best) if below[best] > selected else (selected, -1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 
 def _normal(n, d, seed=0):
@@ -69,3 +71,11 @@ LARGE_CASES = {
 
 def case_params(min_n=1, max_n=10**9):
     return [name for name, x in CASES.items() if min_n <= len(x) <= max_n]
+
+
+# Rows of any values, small matrices of them.
+ADVERSARIAL_ROWS = hnp.arrays(
+    st.sampled_from([np.float32, np.float64]),
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
+    elements=st.floats(-(2.0**100), 2.0**100, width=32),
+)

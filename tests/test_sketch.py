@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, case_params
+from cases import ADVERSARIAL_ROWS, CASES, case_params
 from certificate import certify_greedy
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import fastsel
 from fastsel import canonical, filter, sketch
@@ -70,13 +68,7 @@ def test_sketches_hold_for_every_shape(dim, depth, level):
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    hnp.arrays(
-        st.sampled_from([np.float32, np.float64]),
-        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
-        elements=st.floats(-(2.0**100), 2.0**100, width=32),
-    )
-)
+@given(ADVERSARIAL_ROWS)
 def test_sketches_hold_on_adversarial_rows(x):
     assert_sketches_hold(x)
 

@@ -86,6 +86,18 @@ def _coded(
     return _native().CodedPoints(points.data, points.norms, shift, scale, limit, threads(), basis)
 
 
+def _calls(
+    rows: npt.NDArray[np.int64], unseen: npt.NDArray[np.int64], dim: int
+) -> list[npt.NDArray[np.int64]]:
+    """Rows to refresh, by how many centres they have not seen, in parts for one call each.
+
+    Rows with equally many share their panels' work; those with the most come first.
+    """
+    order = np.argsort(-unseen, kind="stable")
+    work = np.cumsum(unseen[order]) * dim
+    return np.split(rows[order], np.flatnonzero(np.diff(work // CALL_WORK)) + 1)
+
+
 class Pool:
     """Candidates of a selection: the primitives of the lazy schedule."""
 
@@ -129,11 +141,8 @@ class Pool:
 
         Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
-        # Rows that have seen equally many centres share their panels' work; the longest come first.
-        rows = rows[np.argsort(seen[rows], kind="stable")]
-        work = np.cumsum(self._count - seen[rows]) * self._dim
         total = np.zeros(3, np.int64)
-        for part in np.split(rows, np.flatnonzero(np.diff(work // CALL_WORK)) + 1):
+        for part in _calls(rows, self._count - seen[rows], self._dim):
             total += self._core.refresh(
                 self._coded, self._centres, part, keys, seen, *rival, threads()
             )
@@ -211,10 +220,8 @@ class EntropyPool:
 
         Returns how many pairs were filtered and how many computed canonically.
         """
-        rows = rows[np.argsort(self._seen[rows], kind="stable")]
-        work = np.cumsum(self._count - self._seen[rows]) * self._dim
         total = np.zeros(2, np.int64)
-        for part in np.split(rows, np.flatnonzero(np.diff(work // CALL_WORK)) + 1):
+        for part in _calls(rows, self._count - self._seen[rows], self._dim):
             total += self._pool.refresh(part, *rival, threads())
         return int(total[0]), int(total[1])
 
