@@ -28,8 +28,10 @@ NO_RIVAL = (SELECTED, -1)  # beaten by every point that is not selected
 
 # Candidates looked at in a round: twice as many as there are picks, within these limits. Fewer make
 # more rounds, and in the beginning, where each pick still moves most keys, rounds without a pick;
-# more are compared in vain.
+# more are compared in vain. A large pool begins with more.
 MIN_REFRESHED = 2048
+MIN_REFRESHED_LARGE = 4096
+LARGE = 1 << 15
 MAX_REFRESHED = 8192
 MAX_ACTIVE = 2048
 FEWEST_ACTIVE = 64
@@ -147,7 +149,8 @@ class Greedy(Selection):
     def _round(self, min_distance: float) -> None:
         record, clock = self.record, time.perf_counter
         begin = clock()
-        size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * self.count))
+        least = MIN_REFRESHED if self.points.n < LARGE else MIN_REFRESHED_LARGE
+        size = min(MAX_REFRESHED, max(least, 2 * self.count))
         rows, rival = rough_leaders(self.keys, size)
         leaders_at = clock()
         filtered, passed, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)

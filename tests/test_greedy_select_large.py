@@ -64,6 +64,28 @@ def test_every_size_of_a_round(monkeypatch, case, refreshed, active):
     assert_exact(case, "float32")
 
 
+@pytest.mark.parametrize(("share", "most"), [(16, 0), (16, 3), (40, 480)])
+@pytest.mark.parametrize("case", ["normal", "lattice"])
+def test_any_number_of_central_picks(monkeypatch, case, share, most):
+    monkeypatch.setattr(cpu, "CENTRAL_SHARE", share)
+    monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
+    assert_exact(case, "float32")
+
+
+def test_central_picks_spare_pairs(monkeypatch):
+    # A bulk within a sparse shell: picks come from the shell, and a few of the bulk cover the rest.
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(6000, 24)).astype(np.float32)
+    x[::10] *= 3
+    refreshed = []
+    for most in (0, 480):
+        monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
+        record = {}
+        fastsel.greedy_select(x, 1500, start=0, backend="cpu", record=record)
+        refreshed.append(record["refresh_pairs"])
+    assert refreshed[1] < 0.9 * refreshed[0]
+
+
 def test_the_whole_pool():
     x = LARGE_CASES["normal"][:2000].astype(np.float32)
     picks, radii = fastsel.greedy_select(x, len(x), return_distances=True, backend="cpu")
