@@ -73,17 +73,14 @@ def test_any_number_of_central_picks(monkeypatch, case, share, most):
 
 
 def test_central_picks_spare_pairs(monkeypatch):
-    # A bulk within a sparse shell: picks come from the shell, and a few of the bulk cover the rest.
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(6000, 24)).astype(np.float32)
-    x[::10] *= 3
+    x = np.random.default_rng(3).normal(size=(20_000, 16)).astype(np.float32)
     refreshed = []
     for most in (0, 480):
         monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
         record = {}
-        fastsel.greedy_select(x, 1500, start=0, backend="cpu", record=record)
+        fastsel.greedy_select(x, 2000, backend="cpu", record=record)
         refreshed.append(record["refresh_pairs"])
-    assert refreshed[1] < 0.9 * refreshed[0]
+    assert refreshed[1] < 0.8 * refreshed[0]
 
 
 def test_the_whole_pool():
