@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(kBlockThreads)
   int turn = 0;
   for (int64_t sweep = 0; sweep < n_limits; ++sweep) {
     const double limit = limits[sweep];
-    for (int64_t next = 0; count < picks.capacity; turn ^= 1) {
+    for (int64_t next = 0; count < picks.capacity;) {
+      turn ^= 1;
       // The first row from `next` on whose key is above the limit.
       uint32_t first = kNone;
       for (int i = kKeys - 1; i >= 0; --i) {

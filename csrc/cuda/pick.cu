@@ -39,7 +39,9 @@ __global__ void __launch_bounds__(kBlockThreads)
   Keys keys;
   keys.load(active);
   int64_t count = *picks.count;
-  for (int turn = 0; count < picks.capacity; turn ^= 1) {
+  int turn = 0;
+  while (count < picks.capacity) {
+    turn ^= 1;
     Candidate best = {0, kNone};
     for (int i = 0; i < kKeys; ++i) {
       const uint64_t order = order_of(keys.values[i]);
