@@ -161,8 +161,10 @@ def assert_group_min_holds(p: Problem, group: int) -> None:
     assert (out >= exact).all()
     # Of use only if it is not much more than the codes' errors above.
     q_errors, p_errors = p.queries.errors[p.q_rows], p.points.errors[p.p_rows]
-    loosest = exact + 2 * (q_errors[:, None] + p_errors.max()) + 2.0**-8 * np.sqrt(
-        p.queries.sq_norms[p.q_rows][:, None] + p.points.sq_norms.max()
+    loosest = (
+        exact
+        + 2 * (q_errors[:, None] + p_errors.max())
+        + 2.0**-8 * np.sqrt(p.queries.sq_norms[p.q_rows][:, None] + p.points.sq_norms.max())
     )
     assert (out <= loosest + 1e-12).all()
 
@@ -287,9 +289,7 @@ def accepted(r: Round, limits, capacity):
     picks, sq_radii = np.full(capacity, -7), np.full(capacity, np.nan)
     sweeps = np.full(capacity, -7)
     n_picks = np.zeros(1, np.int64)
-    emulated.accept(
-        r.matrix, r.rows, keys, r.n_active, limits, picks, sweeps, sq_radii, n_picks
-    )
+    emulated.accept(r.matrix, r.rows, keys, r.n_active, limits, picks, sweeps, sq_radii, n_picks)
     n = n_picks[0]
     return keys, picks[:n], sq_radii[:n], sweeps[:n]
 
