@@ -2,8 +2,8 @@
 
     python -m bench.gpu_resources        # writes docs/gpu-resources.json
 
-No GPU is needed, only nvcc: that of $CUDA_HOME, the one on PATH, or that of the wheels
-nvidia-cuda-nvcc, nvidia-cuda-crt, nvidia-nvvm and nvidia-cuda-runtime. tests/cuda/test_resources.py compares a new report with the file.
+No GPU is needed, only nvcc: that of $CUDA_HOME, the one on PATH, or that of the wheels which
+cuda-toolkit[nvcc] installs. tests/cuda/test_resources.py compares a new report with the file.
 """
 
 from __future__ import annotations

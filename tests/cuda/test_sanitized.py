@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pybind11", reason="the emulation is built against pybind11")
-import emulated  # noqa: E402
+import emulated
 
 HERE = Path(__file__).parent
 
