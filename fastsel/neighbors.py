@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,8 @@ def search(
     progress: ProgressOption,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Canonical squared distances and indices of the neighbours, each [Q, k]."""
-    neighbours = resolve(backend).Neighbours(queries, points)
+    module, queries, points = _adopted(backend, queries, points)
+    neighbours = module.Neighbours(queries, points)
     report = Progress(progress, "nearest neighbours", queries.n)
     sq_dist, index = _empty(queries.n, k)
     for block in _blocks(queries.n, points):
@@ -172,7 +174,7 @@ def kth_sq_dists(
     a block of rows at a time, and `rows` are gathered a block at a time: the memory beyond that of
     a search grows neither with max(ks) nor with N.
     """
-    module = resolve(backend)
+    module, points, _ = _adopted(backend, points, points)
     n = points.n if rows is None else len(rows)
     report = Progress(progress, "nearest neighbours", n)
     columns = np.array(ks) - 1
@@ -206,6 +208,13 @@ def kth_sq_dists(
         result[first : first + len(part)] = nearest[:, columns]
         report.update(first + len(part))
     return result
+
+
+def _adopted(backend: str, queries: Points, points: Points) -> tuple[ModuleType, Points, Points]:
+    """The module of the backend, and the points where it keeps them."""
+    module = resolve(backend, queries, points)
+    adopted = module.adopt(queries, queries if queries.is_tensor else points)
+    return module, adopted, adopted if queries is points else module.adopt(points, adopted)
 
 
 def _empty(n: int, k: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

@@ -6,11 +6,11 @@ import fastsel
 from fastsel.backends import cpu
 
 
-def _backend_params():
-    """Every usable backend, the cpu one at each instruction set of this machine."""
+def _backend_params(names):
+    """Every usable backend of those, the cpu one at each instruction set of this machine."""
     params = []
-    for name, status in fastsel.backends().items():
-        if not status.usable:
+    for name in names:
+        if not fastsel.backends()[name].usable:
             continue
         levels = cpu._core().levels() if name == "cpu" else [None]
         params += [
@@ -20,10 +20,19 @@ def _backend_params():
     return params
 
 
-@pytest.fixture(params=_backend_params())
+@pytest.fixture(params=_backend_params(fastsel.backends()))
 def backend(request):
     """Name of a backend; for the cpu one, its instruction set is switched for the test."""
-    name, level = request.param
+    yield from _switched(*request.param)
+
+
+@pytest.fixture(params=_backend_params(["cpu", "reference"]))
+def host_backend(request):
+    """As `backend`, of those that have all primitives."""
+    yield from _switched(*request.param)
+
+
+def _switched(name, level):
     if level is None:
         yield name
         return
