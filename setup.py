@@ -81,20 +81,21 @@ class BuildCores(build_ext):
 
     def run(self) -> None:
         self.mode = build_mode()
-        outcomes = self.outcomes = {ext: "built" for ext in self.extensions}
-        for ext in outcomes:
+        self.left_out: dict[str, str] = {}
+        names = [ext.name for ext in self.extensions]
+        for ext in list(self.extensions):
             if self.mode == "none" or (self.mode == "cpu" and ext.name == CUDA_CORE):
                 self.leave_out(ext, f"FASTSEL_BUILD={self.mode}")
             elif ext.name == CUDA_CORE and find_nvcc() is None:
                 self.leave_out(ext, "nvcc was not found")
         super().run()
-        for ext, outcome in outcomes.items():
-            path = Path(self.get_ext_fullpath(ext.name))
-            if outcome != "built":
+        for name in names:
+            path = Path(self.get_ext_fullpath(name))
+            if name in self.left_out:
                 path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            record = path.with_name(f"{ext.name.removeprefix('fastsel.')}.build.txt")
-            record.write_text(outcome + "\n")
+            record = path.with_name(f"{name.removeprefix('fastsel.')}.build.txt")
+            record.write_text(self.left_out.get(name, "built") + "\n")
 
     def build_extensions(self) -> None:
         for ext in list(self.extensions):
@@ -108,7 +109,7 @@ class BuildCores(build_ext):
 
     def leave_out(self, ext: Extension, reason: str) -> None:
         self.extensions = [other for other in self.extensions if other is not ext]
-        self.outcomes[ext] = f"not built: {reason}"
+        self.left_out[ext.name] = f"not built: {reason}"
 
     def build_extension(self, ext: Extension) -> None:
         if ext.name == CUDA_CORE:
