@@ -21,6 +21,7 @@ from fastsel.points import Points
 _IN_HOST_MEMORY: dict[str, ModuleType] = {module.NAME: module for module in (cpu, reference)}
 _ON_DEVICE: dict[str, tuple[str, ...]] = {  # and the packages that they need
     "cuda": ("torch",),
+    "triton": ("torch", "triton"),
     "torch": ("torch",),
 }
 _NAMES = (*_IN_HOST_MEMORY, *_ON_DEVICE)

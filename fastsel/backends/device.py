@@ -31,15 +31,17 @@ from fastsel.threshold import largest_key
 PAIRS_PER_ROW = 32
 MIN_PAIRS = 1 << 16
 
-# Groups of centres in a refresh, so that a GPU has tiles for all its processors.
+# Groups of centres in a refresh, so that a GPU has work for all its processors; none smaller than
+# a tile.
 REFRESH_GROUPS = 16
+MIN_GROUP = 128
 
 # Queries that are searched at a time, and what is held for them: minima of groups, and pairs.
 SEARCH_ROWS = 1 << 14
 SEARCH_ELEMENTS = 1 << 24
 # More groups than neighbours, so that the k-th least of their minima is near the k-th distance.
 GROUPS_PER_NEIGHBOUR = 4
-MIN_GROUPS = 64
+MIN_GROUPS = 8
 
 # Keys, what points have seen, and the temporaries of a sort.
 BYTES_PER_POINT = 80
@@ -251,7 +253,7 @@ class Pool:
         if not len(rows) or not self._count:
             return 0, 0, 0
         codes = self._codes
-        group = -(-self._count // REFRESH_GROUPS)
+        group = max(MIN_GROUP, -(-self._count // REFRESH_GROUPS))
         upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
         self.operations.group_min(codes, rows, codes, centres, group, upper)
         own = keys[rows]
