@@ -29,22 +29,22 @@ formulas are in `bench/gpu_model.py`; `python -m bench.gpu_model` writes this pa
 The schedule is that of [architecture.md](architecture.md), with the differences that a GPU asks
 for:
 
-- **The same filter.** int8 codes, exact int32 sums, one proof (`csrc/cpu/filter.h`). On tensor cores
-  int8 has twice the rate of float16 and half its bytes, and half precision would need a proof of its
-  own.
+- **The same filter.** int8 codes, exact int32 sums, one proof (`csrc/cpu/filter.h`). On tensor
+  cores int8 has twice the rate of float16 and half its bytes, and half precision would need a proof
+  of its own.
 - **The product is made twice.** `group_min` takes from it how near each row is at most to a centre;
   `survivors`, which then knows how far to look, lists the pairs that may be nearer. Two passes over
   registers are cheaper than one that writes a matrix of distances.
-- **All centres, every time.** A refresh applies all of them to a row, seen or not: the least of some
-  distances stays the least. That is several times the pairs that the processor looks at, in
+- **All centres, every time.** A refresh applies all of them to a row, seen or not: the least of
+  some distances stays the least. That is several times the pairs that the processor looks at, in
   exchange for fixed shapes and one wait a round.
 - **Exact where it counts.** `pair_min`, `pair_sq_dists`, `sq_dist_matrix` and `min_update` compute
-  canonical distances in float64: eight neighbouring threads hold the eight sums, and three exchanges
-  add them in the canonical order. No fused multiply-add.
+  canonical distances in float64: eight neighbouring threads hold the eight sums, and three
+  exchanges add them in the canonical order. No fused multiply-add.
 - **A chain of picks in one launch.** `pick` and `accept` are one block: keys in registers, one
   barrier a pick, the order by the bits of the key.
-- **Nothing waits, but once a round**, when the host reads how many points were picked. Everything is
-  on the caller's stream, and memory comes from torch's allocator.
+- **Nothing waits, but once a round**, when the host reads how many points were picked. Everything
+  is on the caller's stream, and memory comes from torch's allocator.
 
 mma.sync and cp.async work on every GPU since the A100 (compute capability 8.0). wgmma and TMA would
 bring the H100's product nearer to its peak, but the product takes less than a third of the time.

@@ -56,6 +56,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_kernels_stay_within_memory():
     options = ["-q", "-s", "-p", "no:cacheprovider", "-c", str(emulated.ROOT / "pyproject.toml")]
+    # Those left out run many threads over memory that others cover.
+    options += ["-k", "not order_of_threads and not half_precision and not more_pairs"]
     done = run("-m", "pytest", *options, str(HERE / "test_emulated.py"))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "passed" in done.stdout
