@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import fastsel
 from fastsel.backends import cpu
+
+try:
+    import torch
+except ImportError:
+    HAS_CUDA = False
+else:
+    HAS_CUDA = torch.cuda.is_available()
+
+# Triton asks for this when it is imported, which nothing has done yet.
+if not HAS_CUDA:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def _backend_params(names):
@@ -20,7 +33,13 @@ def _backend_params(names):
     return params
 
 
-@pytest.fixture(params=_backend_params(fastsel.backends()))
+def _fast(names):
+    # Triton's interpreter takes seconds for what others do in milliseconds; its calls are in
+    # test_device_backends.py.
+    return [name for name in names if HAS_CUDA or name != "triton"]
+
+
+@pytest.fixture(params=_backend_params(_fast(fastsel.backends())))
 def backend(request):
     """Name of a backend; for the cpu one, its instruction set is switched for the test."""
     yield from _switched(*request.param)

@@ -29,6 +29,7 @@ from fastsel.threshold import largest_key
 # Pairs that a list of survivors has room for, for each of its rows. One or two is what is typical;
 # the rows that do not fit are compared canonically with everything.
 PAIRS_PER_ROW = 32
+PAIRS_PER_NEIGHBOUR = 2
 MIN_PAIRS = 1 << 16
 
 # Groups of centres in a refresh, so that a GPU has work for all its processors; none smaller than
@@ -414,7 +415,13 @@ class Neighbours:
         found = k + exclude_self
         size = -(-self._points.n // max(MIN_GROUPS, GROUPS_PER_NEIGHBOUR * found))
         groups = -(-self._points.n // size)
-        step = max(1, min(SEARCH_ROWS, SEARCH_ELEMENTS // max(groups, PAIRS_PER_ROW + 2 * found)))
+        step = max(
+            1,
+            min(
+                SEARCH_ROWS,
+                SEARCH_ELEMENTS // max(groups, PAIRS_PER_ROW + PAIRS_PER_NEIGHBOUR * found),
+            ),
+        )
         evaluated = 0
         for start in range(0, n, step):
             block = slice(start, min(start + step, n))
@@ -437,7 +444,7 @@ class Neighbours:
         operations.group_min(self._query_codes, rows, self._codes, self._all, size, upper)
         # The groups hold different points: at least k points are as near as their k-th least bound.
         reach = upper.kthvalue(k, dim=1).values
-        capacity = max(MIN_PAIRS, (PAIRS_PER_ROW + 2 * k) * len(rows))
+        capacity = max(MIN_PAIRS, (PAIRS_PER_ROW + PAIRS_PER_NEIGHBOUR * k) * len(rows))
         found = Survivors(len(rows), min(capacity, len(rows) * self._points.n), device)
         operations.survivors(
             self._query_codes,

@@ -67,11 +67,12 @@ def sq_dists(x: Tensor, y: Tensor) -> Tensor:
 
 def norms(data: Tensor) -> Tensor:
     """Canonical Euclidean norm of every row, float64 [N]."""
-    out = torch.empty(len(data), dtype=torch.float64, device=data.device)
+    squares = torch.empty(len(data), dtype=torch.float64, device=data.device)
     for block in _blocks(len(data), data.shape[1]):
         rows = data[block].double()
-        out[block] = sq_dists(rows, torch.zeros_like(rows[:1])).sqrt()
-    return out
+        squares[block] = sq_dists(rows, torch.zeros_like(rows[:1]))
+    # By NumPy, whose square root is rounded to nearest: torch may take MKL's, which is not.
+    return torch.from_numpy(np.sqrt(squares.cpu().numpy())).to(data.device)
 
 
 def frame(*parts: Points) -> tuple[Tensor, float]:
