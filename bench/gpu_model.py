@@ -10,7 +10,8 @@ Nothing here is measured on a GPU. The times follow from
 - docs/gpu-resources.json: registers and shared memory of each kernel (bench/gpu_resources.py);
 - the figures of the GPUs, and the assumptions, that are constants below.
 
-A measured figure goes into docs/gpu-measured.json; the page puts it beside its prediction.
+`pytest bench/test_gpu.py --device cuda --record` measures and puts the figures into
+docs/gpu-measured.json; the page has them beside its predictions.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Gpu:
     """Peak figures of a GPU, without sparsity."""
 
     name: str
+    device: str  # what torch calls it, in part
     architecture: str
     processors: int
     clock: float  # Hz, boost
@@ -52,6 +54,7 @@ class Gpu:
 
 A100 = Gpu(
     name="A100 SXM 80 GB",
+    device="A100-SXM4-80GB",
     architecture="sm_80",
     processors=108,
     clock=1.41e9,
@@ -65,6 +68,7 @@ A100 = Gpu(
 )
 H100 = Gpu(
     name="H100 SXM",
+    device="H100 80GB HBM3",
     architecture="sm_90a",
     processors=132,
     clock=1.98e9,

@@ -47,7 +47,8 @@ for:
   is on the caller's stream, and memory comes from torch's allocator.
 
 mma.sync and cp.async work on every GPU since the A100 (compute capability 8.0). wgmma and TMA would
-bring the H100's product nearer to its peak, but the product takes less than a third of the time.
+bring the H100's product nearer to its peak. The first thing to do about the product is to do less
+of it: a tile of rows could start at the first centre that one of its rows has not seen.
 
 `objective="entropy"` works on tensors of a GPU through the `cpu` backend: a pick updates a handful
 of balls, too little work for a GPU.
@@ -98,6 +99,7 @@ def page(work: dict[str, Any], resources: dict[str, Any], measured: list[dict[st
     """The whole page, from the three JSON files."""
     lines = [HEAD, "## Predicted times", ""]
     lines += _greedy(work, measured)
+    lines += _shares(work)
     lines += _knn(measured)
     lines += _kernels(resources)
     lines += _measured(measured)
@@ -140,6 +142,30 @@ def _greedy_row(
     ]
 
 
+def _shares(work: dict[str, Any]) -> list[str]:
+    """Where the time of a selection goes."""
+    rows = []
+    kernels = list(model.round_costs(GPUS[0], TYPICAL, *TYPICAL_SIZE))
+    for gpu in GPUS:
+        for n in model.SIZES:
+            dim = model.DIMS[0]
+            seconds = dict.fromkeys(kernels, 0.0)
+            pairs = 0
+            for one in model.rounds_of(work, n, dim, n // 2):
+                pairs += one.refreshed * one.centres
+                for name, cost in model.round_costs(gpu, one, n, dim).items():
+                    seconds[name] += cost.seconds
+            times = [milliseconds(value) for value in seconds.values()]
+            rows.append([gpu.name, f"{n:,}", *times, f"{pairs / (n * (n // 2)):.1f}"])
+    names = [f"`{name}`" for name in kernels]
+    return [
+        f"Where it goes, at d = {model.DIMS[0]} and M = N/2; and the pairs that `group_min` and "
+        "`survivors` each look at,\nfor each pair of a point and a pick.",
+        "",
+        *table(["GPU", "N", *names, "pairs"], rows),
+    ]
+
+
 def _knn(measured: list[dict[str, Any]]) -> list[str]:
     rows = []
     for gpu in GPUS:
@@ -170,8 +196,8 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         "## Kernels",
         "",
         f"In a round of N = {n:,}, d = {dim}: {TYPICAL.refreshed:,} rows against "
-        f"{TYPICAL.centres:,} centres, {TYPICAL.room:,} active, {TYPICAL.picked} picks. Registers "
-        f"and shared memory as nvcc {resources['nvcc']} reports them (`python -m "
+        f"{TYPICAL.centres:,} centres, {TYPICAL.room:,} active,\n{TYPICAL.picked} picks. Registers "
+        f"and shared memory as nvcc {resources['nvcc']} reports them\n(`python -m "
         "bench.gpu_resources`); bytes of a product are those from the L2 cache.",
         "",
         *table([*head, "bytes", "operations", "predicted"], rows),
@@ -221,7 +247,7 @@ def _measured(measured: list[dict[str, Any]]) -> list[str]:
     return [
         "## Measured",
         "",
-        "Nothing yet. An entry of `docs/gpu-measured.json` has `gpu` (as above), `call`, `size` "
-        "([N, d, M], or k in place of M), `seconds` and `command`.",
+        "Nothing yet. Where there is a GPU, `pytest bench/test_gpu.py --device cuda --record "
+        "--n-points 65536 --dim 384`\nchecks the picks, measures, and fills in this page.",
         "",
     ]
