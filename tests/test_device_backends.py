@@ -5,6 +5,8 @@ Plain torch on the processor is among the backends of all other tests.
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import oracle
 import pytest
@@ -199,7 +201,7 @@ def test_the_callers_stream_is_used():
 
 def test_auto_prefers_what_leaves_tensors_where_they_are(monkeypatch):
     tensor = Points(torch.zeros(3, 2))
-    monkeypatch.setattr("fastsel.backends.triton.INTERPRETED", False)
+    monkeypatch.setattr(importlib.import_module("fastsel.backends.triton"), "INTERPRETED", False)
     if not torch.cuda.is_available():
         assert not fastsel.backends()["triton"].usable
         assert "torch finds no CUDA device" in fastsel.backends()["triton"].detail
@@ -229,7 +231,7 @@ def test_a_round_waits_for_the_device_once(monkeypatch):
     selection = schedule.Greedy(module, Points(x), 100)
     selection.add_prefix(np.array([0]))
     for name, operation in quiet.items():
-        monkeypatch.setattr(f"fastsel.backends.torch_ops.{name}", operation)
+        monkeypatch.setattr(on_device.torch_ops, name, operation)
     reads.clear()
     selection._round(-1.0)
     assert reads == ["tolist"]
@@ -247,5 +249,5 @@ def test_values_on_a_device_are_checked(value, row):
             _check_tensor_finite("features", x)
     x = torch.zeros(7, 3, dtype=torch.float64)
     x[row, 1] = 1e200
-    with pytest.raises(ValueError, match="features must be finite below 1e.149 in magnitude"):
+    with pytest.raises(ValueError, match=r"features must be finite below 1e\+149 in"):
         _check_tensor_finite("features", x)

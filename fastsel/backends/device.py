@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fastsel.backends import torch_ops
-from fastsel.points import Points
+from fastsel.points import Points, Subset
 from fastsel.schedule import SELECTED
 from fastsel.sketch import Trial
 from fastsel.threshold import largest_key
@@ -168,7 +168,9 @@ def _beats(keys: Tensor, rows: Tensor, rival_key: Tensor, rival_row: Tensor) -> 
 
 
 def adopt(points: Points, device: torch.device) -> Points:
-    """The points on the device; what is there already is not copied."""
+    """The points on the device; what is there already is not copied, but rows are gathered."""
+    if isinstance(points, Subset):
+        points = points.part(slice(None))
     return Points(
         _tensor(points.data, device),
         None if points.norms is None else _tensor(points.norms, device),
@@ -385,7 +387,8 @@ class Neighbours:
 
     operations: ClassVar[ModuleType]
 
-    def __init__(self, queries: Points, points: Points) -> None:
+    def __init__(self, queries: Points, points: Points, by_inner_product: bool = False) -> None:
+        assert not by_inner_product  # resolve() has refused it
         if queries.data.dtype != points.data.dtype:
             queries, points = queries.widened(), points.widened()
         self._queries, self._points = queries, points
@@ -403,12 +406,14 @@ class Neighbours:
         exclude_self: bool,
         sq_dist: npt.NDArray[np.float64],
         index: npt.NDArray[np.int64],
-        report: Callable[[int], None] = lambda done: None,
+        report: Callable[[int], None],
     ) -> tuple[int, int, int]:
         """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
 
-        Ascending by (squared distance, index). With `exclude_self`, query i skips point i. Returns
-        how many pairs were filtered, passed a sketch, and were computed canonically.
+        Ascending by (squared distance, index). With `exclude_self`, query i skips point i. `report`
+        is told how many queries are done.
+
+        Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
         n, k = sq_dist.shape
         # A query is its own nearest, or among its equals: it is found with the others and dropped.
