@@ -16,10 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--features", type=Path, help="a .npy file with a float matrix [N, D]")
     group.addoption("--n-points", type=int, default=8_192, help="rows of the pool (default: 8192)")
     group.addoption("--dim", type=int, default=384, help="columns, without --features")
-    group.addoption("--device", help="cuda: measure on the GPU too (bench/test_gpu.py)")
-    group.addoption(
-        "--record", action="store_true", help="put what is measured on a GPU into docs/gpu.md"
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -16,13 +16,12 @@ Picks = npt.NDArray[np.int64]
 def released_loop(features: Features, m: int) -> Picks:
     """The greedy loop that came with the paper, written anew from its description.
 
-    At every pick torch.cdist from all points to the newest centre, a minimum, an argmax. Takes a
-    tensor too, and runs on its device.
+    At every pick torch.cdist from all points to the newest centre, a minimum, an argmax.
     """
     import torch
 
-    points = torch.as_tensor(features)
-    nearest = torch.full((len(points),), torch.inf, device=points.device)
+    points = torch.from_numpy(features)
+    nearest = torch.full((len(points),), torch.inf)
     picks = [0]
     while len(picks) < m:
         distances = torch.cdist(points, points[picks[-1]][None])[:, 0]
@@ -63,12 +62,12 @@ def best_loop_columns(features: Features, m: int) -> Picks:
 
 
 def best_loop_torch(features: Features, m: int) -> Picks:
-    """The same loop in torch, whose element-wise operations are threaded; over a tensor, too."""
+    """The same loop in torch, whose element-wise operations are threaded."""
     import torch
 
-    points = torch.as_tensor(features)
+    points = torch.from_numpy(features)
     sq_norms = torch.einsum("ij,ij->i", points, points)
-    low = torch.full((len(points),), torch.inf, device=points.device)
+    low = torch.full((len(points),), torch.inf)
     work = torch.empty_like(low)
     picks = [0]
     while len(picks) < m:
