@@ -10,8 +10,14 @@ from torch import Tensor
 
 from fastsel.points import Points
 
+
+@triton.jit
+def _nothing():
+    pass
+
+
 # Whether kernels run in Triton's interpreter: decided when triton is imported.
-INTERPRETED = bool(triton.knobs.runtime.interpret)
+INTERPRETED = not isinstance(_nothing, triton.JITFunction)
 
 
 def on_device_of(tensor: Tensor) -> Any:

@@ -7,6 +7,7 @@ cores rather than by loads, small enough that nothing spills (tests/test_kernels
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,11 @@ OLDEST = min(TILES)
 
 def tile(operation: str, like: Tensor) -> Tile:
     """The tile of an operation on the device of a tensor."""
-    if not like.is_cuda:
-        return INTERPRETER[operation]
-    major, _ = torch.cuda.get_device_capability(like.device)
-    return TILES[max(known for known in TILES if known <= max(OLDEST, 10 * major))][operation]
+    return TILES[newest(like.device)][operation] if like.is_cuda else INTERPRETER[operation]
+
+
+@cache
+def newest(device: torch.device) -> int:
+    """The entry for that CUDA device."""
+    major, _ = torch.cuda.get_device_capability(device)
+    return max(known for known in TILES if known <= max(OLDEST, 10 * major))

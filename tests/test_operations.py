@@ -16,6 +16,9 @@ from fastsel.points import Points
 
 pytest.importorskip("triton")
 
+from fastsel.kernels.launch import INTERPRETED
+from fastsel.kernels.tiles import Tile
+
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 SHAPES = ["normal-1x1", "normal-2x7", "normal-63x33", "normal-64x8", "normal-65x33"]
 
@@ -350,3 +353,31 @@ def test_an_error_stated_too_small_is_caught(monkeypatch):
     monkeypatch.setattr(on_device.torch_ops, "encode", overconfident)
     picks = fastsel.greedy_select(x, 500, backend="torch")
     assert (picks != expected).any()
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="calls a kernel in the interpreter")
+def test_tuning_tries_tiles_and_leaves_the_table(capsys, monkeypatch):
+    tune = importlib.import_module("fastsel.kernels.tune")
+    tiles = importlib.import_module("fastsel.kernels.tiles").INTERPRETER
+    before = dict(tiles)
+    tried = [Tile(64, 64, 64, 4, 3), Tile(128, 64, 64, 4, 3), Tile(256, 64, 64, 8, 3)]
+    monkeypatch.setattr(tune, "candidates", lambda: iter(tried))
+    milliseconds = iter([3.0, 1.0, 2.0])
+    used = []
+
+    def time(call):
+        call()
+        used.append(tiles["survivors"])
+        return next(milliseconds)
+
+    tune.tune("survivors", tune.calls(70, 40, "cpu")["survivors"], tiles, time)
+    assert used == tried
+    assert tiles == before
+    assert f'fastest: "survivors": {tried[1]},' in capsys.readouterr().out
+
+
+def test_candidates_of_tuning_are_whole_tiles():
+    tune = importlib.import_module("fastsel.kernels.tune")
+    candidates = list(tune.candidates())
+    assert len(candidates) > 10
+    assert all(torch_ops.CODE_UNIT % tile.depth == 0 for tile in candidates)

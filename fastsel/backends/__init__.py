@@ -92,5 +92,8 @@ def _unusable_because(name: str) -> list[str]:
     missing = [package for package in _ON_DEVICE.get(name, ()) if find_spec(package) is None]
     if missing:
         return [f"the package {package} is not installed" for package in missing]
-    reasons: list[str] = _module(name).unusable_because()
+    try:
+        reasons: list[str] = _module(name).unusable_because()
+    except ImportError as error:  # of a package that is there, but broken
+        return [str(error)]
     return reasons
