@@ -22,6 +22,7 @@ from training.arms import ARMS, Features
 from training.config import Config
 from training.embed import Extractor, extract, load_extractor
 from training.grids import grid_png
+from training.labels import Labels, sampling_labels
 from training.metrics import FeatureTriple, generation_metrics
 from training.model import load_model, model_bytes, resolve_device, training_threads
 from training.plan import samples_needed
@@ -50,6 +51,8 @@ class Experiment:
 
     Attributes:
         images: the data set, uint8 [M, H, W, C], M >= N.
+        labels: the class of each image, int64 [M], where the models are told it.
+        n_classes: how many classes there are.
         show: show progress bars.
         seconds: of the phases of the generation that is being made.
     """
@@ -58,6 +61,8 @@ class Experiment:
     run: RunFolder
     images: Images
     extractors: Mapping[str, Extractor]
+    labels: Labels | None = None
+    n_classes: int = 0
     show: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -90,7 +95,7 @@ def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[st
     training = _choose(experiment, arm, generation)
     with training_threads(experiment.config, training.images.shape[1]):
         model = _train(experiment, arm, generation, training)
-        samples = _sample(experiment, arm, generation, model)
+        samples = _sample(experiment, arm, generation, model, training)
     metrics = _measure(experiment, training, samples)
     phases = ("select", "train", "sample", "embed", "metrics")
     return {
@@ -106,8 +111,9 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
     """The training set: N real images at first, then the arm's picks from its pool.
 
     picks.npz holds, in the order of picking, each image's provenance (``generation``, 0 for real,
-    and ``index``) and its ``position`` in the pool. Training sees the picks in pool order, so that
-    arms that pick the same images train the same model.
+    and ``index``), its ``position`` in the pool and, for class-conditional models, its ``label``.
+    Training sees the picks in pool order, so that arms that pick the same images train the same
+    model.
     """
     folder = experiment.run.generation_dir(arm, generation)
     fresh = _real_pool(experiment, generation, fresh_per_generation(experiment.config, arm))
@@ -131,6 +137,7 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
             generation=picked.generation,
             index=picked.index,
             position=positions,
+            **_labelled("label", picked.labels),
             seconds=experiment.seconds.get("select", 0.0),
         ),
     )
@@ -158,7 +165,8 @@ def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.
 def _real_pool(experiment: Experiment, generation: int, count: int) -> Pool:
     """The real images that a generation is given: the first one's N, or ``count`` fresh ones."""
     index = real_images(experiment.config, len(experiment.images), generation, count)
-    return Pool(experiment.images[index], np.full(len(index), REAL), index)
+    labels = None if experiment.labels is None else experiment.labels[index]
+    return Pool(experiment.images[index], np.full(len(index), REAL), index, labels)
 
 
 def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
@@ -171,7 +179,8 @@ def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
         path = experiment.run.generation_dir(arm, earlier) / "samples.npz"
         with np.load(path) as saved:
             images = saved["images"][:count]
-        pools.append(Pool(images, np.full(count, earlier), np.arange(count)))
+            labels = saved["labels"][:count] if "labels" in saved else None
+        pools.append(Pool(images, np.full(count, earlier), np.arange(count), labels))
     pool = join(pools)
     if config.paradigm != "accumulate-subsample":
         return pool
@@ -190,6 +199,8 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
         model, seconds = train(
             config,
             training.images,
+            training.labels,
+            experiment.n_classes,
             generation=generation,
             checkpoint=checkpoint,
             progress=experiment.show,
@@ -200,11 +211,14 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
     return model
 
 
-def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DModel) -> Images:
+def _sample(
+    experiment: Experiment, arm: str, generation: int, model: UNet2DModel, training: Pool
+) -> Images:
     """The generation's samples, of which the metrics see the first N.
 
-    samples.npz holds ``images``, as many as the next generation may pick from. A long sampling
-    keeps what it has in samples.part.npz meanwhile.
+    samples.npz holds ``images``, as many as the next generation may pick from, and for
+    class-conditional models the ``labels`` that they were sampled for. A long sampling keeps what
+    it has in samples.part.npz meanwhile.
     """
     config = experiment.config
     folder = experiment.run.generation_dir(arm, generation)
@@ -213,6 +227,9 @@ def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DMode
         images, seconds = _load_samples(path)
     else:
         count = samples_needed(config, arm, generation)
+        labels = None
+        if training.labels is not None:
+            labels = sampling_labels(config, training.labels, generation=generation, count=count)
         batches: list[Images] = []
         before = 0.0
         if part.exists():
@@ -228,7 +245,9 @@ def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DMode
             leave=False,
             disable=None if experiment.show else True,
         ) as bar:
-            for batch in sample(config, model, generation=generation, first=first, count=count):
+            for batch in sample(
+                config, model, labels, generation=generation, first=first, count=count
+            ):
                 batches.append(batch)
                 bar.update(len(batch))
                 now = time.monotonic()
@@ -239,7 +258,7 @@ def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DMode
         images = np.concatenate(batches)
         seconds = before + time.monotonic() - started
         write_atomic(folder / "samples.png", grid_png(images))
-        write_atomic(path, _npz(images=images, seconds=seconds))
+        write_atomic(path, _npz(images=images, **_labelled("labels", labels), seconds=seconds))
     part.unlink(missing_ok=True)
     experiment.seconds["sample"] = seconds
     return images[: config.n]
@@ -267,6 +286,11 @@ def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[st
     metrics = generation_metrics(features)
     experiment.seconds["metrics"] = time.monotonic() - started
     return metrics
+
+
+def _labelled(name: str, labels: Labels | None) -> dict[str, Labels]:
+    """Labels as an array of a file; no array where there are none."""
+    return {} if labels is None else {name: labels}
 
 
 def _npz(**arrays: Any) -> bytes:

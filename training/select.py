@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from training.arms import ARMS, Choice, Features, Indices
 from training.config import Config
+from training.labels import Labels
 
 REAL = 0
 
@@ -22,26 +23,36 @@ class Pool:
         images: uint8 [P, H, W, C].
         generation: int64 [P], whose model made the image; 0 for real images.
         index: int64 [P], its place among the samples of that generation or in the data set.
+        labels: int64 [P], its class: the data's, or the one that it was sampled for; None where
+            models are not told.
     """
 
     images: npt.NDArray[np.uint8]
     generation: Indices
     index: Indices
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, positions: Indices) -> Pool:
         """The members at positions, in that order."""
-        return Pool(self.images[positions], self.generation[positions], self.index[positions])
+        return Pool(
+            self.images[positions],
+            self.generation[positions],
+            self.index[positions],
+            None if self.labels is None else self.labels[positions],
+        )
 
 
 def join(pools: Sequence[Pool]) -> Pool:
-    """One pool after the other."""
+    """One pool after the other; all of them have labels, or none has."""
+    labels = [pool.labels for pool in pools if pool.labels is not None]
     return Pool(
         np.concatenate([pool.images for pool in pools]),
         np.concatenate([pool.generation for pool in pools]),
         np.concatenate([pool.index for pool in pools]),
+        np.concatenate(labels) if labels else None,
     )
 
 
