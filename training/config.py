@@ -147,6 +147,13 @@ class Config:
     extractor_weights: tuple[tuple[str, str], ...] = _option(
         (), _WEIGHTS, "selection", "local weight files or folders of extractors"
     )
+    select_within: str = _option(
+        "all",
+        one_of("all", "class"),
+        "selection",
+        "all: an arm picks from the whole pool; class: from each class of the pool by itself, as"
+        " many as is the share of the class in the pool (with --condition class)",
+    )
     threshold: float | None = _option(
         None,
         optional("auto", between(0, math.inf)),
@@ -301,6 +308,11 @@ class Config:
             raise ConfigError(
                 f"--guidance {self.guidance:g} needs --condition class and a --label-dropout above"
                 f" 0, got --condition {self.condition} and --label-dropout {self.label_dropout:g}"
+            )
+        if self.select_within == "class" and self.condition == "none":
+            raise ConfigError(
+                "--select-within class needs images with a class: --condition must be class,"
+                " got none"
             )
         if "real-fraction" in self.arms:
             if "greedy" not in self.arms[: self.arms.index("real-fraction")]:

@@ -23,7 +23,13 @@ from training.config import Config
 from training.embed import Extractor, extract, load_extractor
 from training.grids import grid_png
 from training.labels import Labels, sampling_labels
-from training.metrics import FeatureTriple, generation_metrics
+from training.metrics import (
+    FeatureTriple,
+    LabelTriple,
+    class_means,
+    class_metrics,
+    generation_metrics,
+)
 from training.model import load_model, model_bytes, resolve_device, training_threads
 from training.plan import samples_needed
 from training.run import RunFolder, write_atomic
@@ -96,7 +102,7 @@ def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[st
     with training_threads(experiment.config, training.images.shape[1]):
         model = _train(experiment, arm, generation, training)
         samples = _sample(experiment, arm, generation, model, training)
-    metrics = _measure(experiment, training, samples)
+    metrics = _measure(experiment, generation, training, samples)
     phases = ("select", "train", "sample", "embed", "metrics")
     return {
         "arm": arm,
@@ -151,15 +157,35 @@ def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.
     if ARMS[arm].reads_features:
         parts = [pool.images[pool.generation == g] for g in np.unique(pool.generation)]
         features = np.concatenate([experiment.embed(config.extractor, part) for part in parts])
-    real_share = 0.0
+    real_share: float | npt.NDArray[np.float64] = 0.0
     if arm == "real-fraction":
-        with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
-            real_share = float(np.mean(saved["generation"] == REAL))
+        real_share = _real_share_of_greedy(experiment, generation)
     started = time.monotonic()
-    real = pool.generation == REAL
-    positions = pick(config, arm, features, generation=generation, real=real, real_share=real_share)
+    positions = pick(
+        config,
+        arm,
+        features,
+        generation=generation,
+        real=pool.generation == REAL,
+        real_share=real_share,
+        labels=pool.labels,
+    )
     experiment.seconds["select"] = time.monotonic() - started
     return positions
+
+
+def _real_share_of_greedy(
+    experiment: Experiment, generation: int
+) -> float | npt.NDArray[np.float64]:
+    """The share of real images among the picks of greedy, or [K] of those in each class."""
+    with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
+        real = saved["generation"] == REAL
+        if experiment.config.select_within == "all":
+            return float(np.mean(real))
+        counts, reals = (
+            np.bincount(saved["label"], weights, experiment.n_classes) for weights in (None, real)
+        )
+    return reals / np.maximum(counts, 1)
 
 
 def _real_pool(experiment: Experiment, generation: int, count: int) -> Pool:
@@ -269,11 +295,14 @@ def _load_samples(path: Path) -> tuple[Images, float]:
         return saved["images"], float(saved["seconds"])
 
 
-def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[str, float]:
+def _measure(
+    experiment: Experiment, generation: int, training: Pool, samples: Images
+) -> dict[str, Any]:
     config = experiment.config
     rng = np.random.default_rng(config.derive_seed("metrics"))
     count = min(config.metrics_real, len(experiment.images))
-    real = experiment.images[np.sort(rng.choice(len(experiment.images), count, replace=False))]
+    reference = np.sort(rng.choice(len(experiment.images), count, replace=False))
+    real = experiment.images[reference]
     features = {
         experiment.extractors[name].name: FeatureTriple(
             experiment.embed(name, training.images),
@@ -283,7 +312,15 @@ def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[st
         for name in config.metrics_extractors
     }
     started = time.monotonic()
-    metrics = generation_metrics(features)
+    metrics: dict[str, Any] = generation_metrics(features)
+    if experiment.labels is not None and training.labels is not None:
+        labels = LabelTriple(
+            training.labels,
+            sampling_labels(config, training.labels, generation=generation, count=len(samples)),
+            experiment.labels[reference],
+        )
+        by_class = class_metrics(features, labels, experiment.n_classes)
+        metrics |= {**class_means(by_class), "by_class": by_class}
     experiment.seconds["metrics"] = time.monotonic() - started
     return metrics
 

@@ -70,6 +70,15 @@ METRICS: dict[str, Metric] = {
             _ENTROPY_SOURCE,
         ),
         Metric(
+            "entropy_samples_class",
+            "entropy",
+            "Entropy within the classes",
+            "nats",
+            "The entropy of the samples of one class, averaged over the classes. It falls where "
+            "each class becomes more uniform, though the classes stay apart.",
+            _ENTROPY_SOURCE,
+        ),
+        Metric(
             "generalization",
             "generalization",
             "Generalization score",
@@ -113,6 +122,16 @@ METRICS: dict[str, Metric] = {
             "Recall",
             "share of the real images",
             "Share of the real images that lie among the samples: how much of the variety is left.",
+            _PRECISION_SOURCE,
+            (0.0, 1.0),
+        ),
+        Metric(
+            "recall_class",
+            "precision_recall",
+            "Recall within the classes",
+            "share of the real images",
+            "Share of the real images of a class that lie among the samples of the same class, "
+            "averaged over the classes.",
             _PRECISION_SOURCE,
             (0.0, 1.0),
         ),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastsel
+from training.labels import Labels
 
 Features = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -71,6 +72,52 @@ def generation_metrics(features: Mapping[str, FeatureTriple]) -> dict[str, float
         metrics[kd] = kernel_distance(samples, real)
         metrics[f"precision/{name}"], metrics[f"recall/{name}"] = precision_recall(samples, real)
     return {key: float(value) for key, value in metrics.items()}
+
+
+class LabelTriple(NamedTuple):
+    """The class of every row of a :class:`FeatureTriple`, each int64 [*], below K."""
+
+    training: Labels
+    samples: Labels
+    real: Labels
+
+
+def class_metrics(
+    features: Mapping[str, FeatureTriple], labels: LabelTriple, n_classes: int
+) -> dict[str, list[float | None]]:
+    """Metrics of each class by itself, a list of K values each.
+
+    share_train: the share of the class in the training set. For each extractor entropy_train/ and
+    entropy_samples/ among the images of the class, and but for "pixel" recall/: the share of the
+    real images of the class that lie among its samples. As :func:`generation_metrics` defines
+    them; None for a class that has too few images, 2 for an entropy and 4 for recall.
+    """
+    share = np.bincount(labels.training, minlength=n_classes) / len(labels.training)
+    found: dict[str, list[float | None]] = {"share_train": share.tolist()}
+    for name, triple in features.items():
+        for c in range(n_classes):
+            training, samples, real = (
+                rows[own == c] for rows, own in zip(triple, labels, strict=True)
+            )
+            for kind, rows in (("entropy_train", training), ("entropy_samples", samples)):
+                value = fastsel.kl_entropy(rows, duplicates="floor") if len(rows) > 1 else None
+                found.setdefault(f"{kind}/{name}", []).append(value)
+            if name != "pixel":
+                enough = min(len(samples), len(real)) > NEIGHBOURS
+                recall = float(_covered(real, samples).mean()) if enough else None
+                found.setdefault(f"recall/{name}", []).append(recall)
+    return found
+
+
+def class_means(by_class: Mapping[str, list[float | None]]) -> dict[str, float]:
+    """Means over the classes that have a value: entropy_samples_class/ and recall_class/."""
+    means = {}
+    for key, values in by_class.items():
+        name, _, extractor = key.partition("/")
+        known = [value for value in values if value is not None]
+        if name in ("entropy_samples", "recall") and known:
+            means[f"{name}_class/{extractor}"] = float(np.mean(known))
+    return means
 
 
 def frechet_distance(a: Features, b: Features) -> float:

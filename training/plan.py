@@ -102,6 +102,7 @@ def describe(
     epochs = config.steps * config.batch_size / config.n
     size = f"{resolution}x{resolution}x{channels}"
     threshold = "auto" if config.threshold is None else f"{config.threshold:g}"
+    within = ", within classes" if config.select_within == "class" else ""
     images = "images" if n_images is None else f"{n_images:,} images"
     n_real = config.metrics_real if n_images is None else min(config.metrics_real, n_images)
     lines = {
@@ -109,7 +110,7 @@ def describe(
         "experiment": f"{config.paradigm}, {', '.join(config.arms)};"
         f" {config.generations} generations of {config.n:,} images",
         "selection": f"from {config.pool_factor} x {config.n:,} samples a generation,"
-        f" {config.extractor} features, threshold {threshold}",
+        f" {config.extractor} features, threshold {threshold}{within}",
         "model": f"UNet of {parameters:,} parameters, {len(places)} to train",
         "classes": f"{'those of the data' if n_classes is None else n_classes}, hidden from"
         f" {config.label_dropout:.0%} of the images of a step; guidance {config.guidance:g}",

@@ -240,9 +240,12 @@ def test_an_image_depends_on_its_own_class_alone(labels, sampler, guidance):
 # --- whole runs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("within", ["all", "class"])
 @pytest.mark.parametrize("paradigm", ["replace", "accumulate", "accumulate-subsample", "fresh"])
-def test_labels_go_through_the_generations(images, labels, tmp_path, paradigm):
-    config = dataclasses.replace(GUIDED, paradigm=paradigm, arms=("none", "greedy"))
+def test_labels_go_through_the_generations(images, labels, tmp_path, paradigm, within):
+    config = dataclasses.replace(
+        GUIDED, paradigm=paradigm, arms=("none", "greedy"), select_within=within
+    )
     folder = RunFolder(tmp_path / "run")
     with folder.opened({"config": config.identity(), "data": {}, "versions": {}}):
         experiment = Experiment(config, folder, images, load_extractors(config), labels, 4)
@@ -261,6 +264,18 @@ def test_labels_go_through_the_generations(images, labels, tmp_path, paradigm):
             config, in_order, generation=generation, count=len(samples["images"])
         )
         assert np.array_equal(samples["labels"], expected)
+        first = np.bincount(load(folder, arm, 1, "picks")["label"], minlength=4)
+        if within == "class" and paradigm == "replace":
+            assert np.array_equal(np.bincount(picks["label"], minlength=4), first)
+    for record in folder.records():
+        by_class = record["by_class"]
+        assert all(len(values) == 4 for values in by_class.values())
+        picks = load(folder, record["arm"], record["generation"], "picks")
+        shares = np.bincount(picks["label"], minlength=4) / 8
+        assert by_class["share_train"] == shares.tolist()
+        assert by_class["entropy_train/pixel"][2] is None  # the class without an image
+        known = [value for value in by_class["entropy_samples/pixel"] if value is not None]
+        assert record["entropy_samples_class/pixel"] == pytest.approx(np.mean(known))
 
 
 def test_the_command_needs_classes_only_where_they_are_used(tmp_path, capsys):

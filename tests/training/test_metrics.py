@@ -14,6 +14,9 @@ import fastsel
 from training import metrics
 from training.metrics import (
     FeatureTriple,
+    LabelTriple,
+    class_means,
+    class_metrics,
     frechet_distance,
     generation_metrics,
     kernel_distance,
@@ -72,6 +75,32 @@ def test_a_collapsed_generation_has_finite_metrics():
     assert result["generalization/clip"] == 0
     assert result["trace_cov/clip"] == 0
     assert result["recall/clip"] == 0
+
+
+def test_metrics_of_each_class():
+    triple = FeatureTriple(normal(0, 30, 6), normal(1, 40, 6), normal(2, 50, 6))
+    labels = LabelTriple(
+        np.repeat([0, 1, 3], [18, 11, 1]), np.arange(40) % 2, np.repeat([0, 1, 2], [40, 3, 7])
+    )
+    found = class_metrics({"pixel": triple, "clip": triple}, labels, 4)
+    assert found["share_train"] == pytest.approx([18 / 30, 11 / 30, 0, 1 / 30])
+    assert "recall/pixel" not in found
+    own = [rows[place == 0] for rows, place in zip(triple, labels, strict=True)]
+    assert found["entropy_train/clip"][0] == fastsel.kl_entropy(own[0])
+    assert found["entropy_samples/clip"][0] == fastsel.kl_entropy(own[1])
+    assert found["recall/clip"][0] == precision_recall(own[1], own[2])[1]
+    assert [v is None for v in found["entropy_train/clip"]] == [False, False, True, True]
+    assert [v is None for v in found["entropy_samples/clip"]] == [False, False, True, True]
+    assert [v is None for v in found["recall/clip"]] == [False, True, True, True]
+    assert json.loads(json.dumps(found)) == found
+    means = class_means(found)
+    assert set(means) == {
+        "entropy_samples_class/pixel",
+        "entropy_samples_class/clip",
+        "recall_class/clip",
+    }
+    assert means["entropy_samples_class/clip"] == np.mean(found["entropy_samples/clip"][:2])
+    assert means["recall_class/clip"] == found["recall/clip"][0]
 
 
 @pytest.mark.parametrize(
