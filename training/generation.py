@@ -2,13 +2,15 @@
 
 A phase whose result is in the run folder is read, not repeated. Its result is the last file that
 the phase writes, so the folder never claims a phase that was cut short.
+
+Of several processes the first alone decides, selects and writes; all train, sample and embed.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,15 @@ from diffusers import UNet2DModel
 from tqdm import tqdm
 
 from training.arms import ARMS, Features
+from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
 from training.embed import Extractor, extract, load_extractor
 from training.grids import grid_png
 from training.metrics import FeatureTriple, generation_metrics
 from training.model import load_model, model_bytes, resolve_device, training_threads
 from training.plan import samples_needed
-from training.run import RunFolder, write_atomic
+from training.processes import ALONE, Processes
+from training.run import RunFolder
 from training.sample import sample
 from training.select import (
     REAL,
@@ -51,6 +55,8 @@ class Experiment:
     Attributes:
         images: the data set, uint8 [M, H, W, C], M >= N.
         show: show progress bars.
+        processes: those that make the run together.
+        budget: what the command may spend.
         seconds: of the phases of the generation that is being made.
     """
 
@@ -59,13 +65,35 @@ class Experiment:
     images: Images
     extractors: Mapping[str, Extractor]
     show: bool = False
+    processes: Processes = ALONE
+    budget: Budget = UNLIMITED
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is there, as the first process sees it."""
+        return self.processes.first(path.exists)
+
+    def write(self, path: Path, content: Callable[[], bytes]) -> None:
+        """Write a file of the run within the budget, by the first process."""
+        self.processes.first(lambda: self.budget.write(path, content()))
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there, by the first process."""
+        self.processes.first(lambda: path.unlink(missing_ok=True))
+
+    def check_time(self) -> None:
+        """Raise BudgetSpent in every process when the first one's time is over."""
+        self.processes.first(self.budget.check_time)
 
     def embed(self, name: str, images: Images) -> Features:
         """Features of images, float32 [N, D], cached in the run folder."""
         started = time.monotonic()
         features: Features = extract(
-            self.extractors[name], images, cache_dir=self.run.path / "cache"
+            self.extractors[name],
+            images,
+            cache_dir=self.run.path / "cache",
+            processes=self.processes,
+            budget=self.budget,
         )
         spent = time.monotonic() - started
         self.seconds["embed"] = self.seconds.get("embed", 0.0) + spent
@@ -87,6 +115,7 @@ def load_extractors(config: Config) -> dict[str, Extractor]:
 def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[str, Any]:
     """Make a generation, or what is missing of it, and return its line of metrics."""
     experiment.seconds.clear()
+    experiment.check_time()
     training = _choose(experiment, arm, generation)
     with training_threads(experiment.config, training.images.shape[1]):
         model = _train(experiment, arm, generation, training)
@@ -113,7 +142,7 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
     fresh = _real_pool(experiment, generation, fresh_per_generation(experiment.config, arm))
     pool = fresh if generation == 1 else join([fresh, _candidates(experiment, arm, generation)])
     path = folder / "picks.npz"
-    if path.exists():
+    if experiment.has(path):
         with np.load(path) as saved:
             experiment.seconds["select"] = float(saved["seconds"])
             return pool.take(np.sort(saved["position"]))
@@ -124,10 +153,10 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
         positions = np.concatenate([positions, len(fresh) + picks])
     training = pool.take(np.sort(positions))
     picked = pool.take(positions)
-    write_atomic(folder / "training.png", grid_png(training.images))
-    write_atomic(
+    experiment.write(folder / "training.png", lambda: grid_png(training.images))
+    experiment.write(
         path,
-        _npz(
+        lambda: _npz(
             generation=picked.generation,
             index=picked.index,
             position=positions,
@@ -150,7 +179,9 @@ def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.
             real_share = float(np.mean(saved["generation"] == REAL))
     started = time.monotonic()
     real = pool.generation == REAL
-    positions = pick(config, arm, features, generation=generation, real=real, real_share=real_share)
+    positions = experiment.processes.first(
+        lambda: pick(config, arm, features, generation=generation, real=real, real_share=real_share)
+    )
     experiment.seconds["select"] = time.monotonic() - started
     return positions
 
@@ -183,7 +214,7 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
     config = experiment.config
     folder = experiment.run.generation_dir(arm, generation)
     path, checkpoint = folder / "model.safetensors", folder / "checkpoint.safetensors"
-    if path.exists():
+    if experiment.has(path):
         model, seconds = load_model(path)
         model.to(resolve_device(config))
     else:
@@ -193,9 +224,11 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
             generation=generation,
             checkpoint=checkpoint,
             progress=experiment.show,
+            processes=experiment.processes,
+            budget=experiment.budget,
         )
-        write_atomic(path, model_bytes(model, seconds=seconds))
-    checkpoint.unlink(missing_ok=True)
+        experiment.write(path, lambda: model_bytes(model, seconds=seconds))
+    experiment.remove(checkpoint)
     experiment.seconds["train"] = seconds
     return model
 
@@ -209,40 +242,64 @@ def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DMode
     config = experiment.config
     folder = experiment.run.generation_dir(arm, generation)
     path, part = folder / "samples.npz", folder / "samples.part.npz"
-    if path.exists():
+    if experiment.has(path):
         images, seconds = _load_samples(path)
     else:
-        count = samples_needed(config, arm, generation)
-        batches: list[Images] = []
-        before = 0.0
-        if part.exists():
-            images, before = _load_samples(part)
-            batches.append(images)
-        first = sum(map(len, batches))
-        started = written = time.monotonic()
-        with tqdm(
-            total=count,
-            initial=first,
-            desc="sampling",
-            unit="image",
-            leave=False,
-            disable=None if experiment.show else True,
-        ) as bar:
-            for batch in sample(config, model, generation=generation, first=first, count=count):
-                batches.append(batch)
-                bar.update(len(batch))
-                now = time.monotonic()
-                if now - written > _SECONDS_BETWEEN_PARTS:
-                    content = _npz(images=np.concatenate(batches), seconds=before + now - started)
-                    write_atomic(part, content)
-                    written = now
-        images = np.concatenate(batches)
-        seconds = before + time.monotonic() - started
-        write_atomic(folder / "samples.png", grid_png(images))
-        write_atomic(path, _npz(images=images, seconds=seconds))
-    part.unlink(missing_ok=True)
+        images, seconds = _sample_rest(experiment, arm, generation, model, part)
+        experiment.write(folder / "samples.png", lambda: grid_png(images))
+        experiment.write(path, lambda: _npz(images=images, seconds=seconds))
+    experiment.remove(part)
     experiment.seconds["sample"] = seconds
     return images[: config.n]
+
+
+def _sample_rest(
+    experiment: Experiment, arm: str, generation: int, model: UNet2DModel, part: Path
+) -> tuple[Images, float]:
+    """All samples of a generation from the part that is there, and the seconds that they took."""
+    config, processes = experiment.config, experiment.processes
+    count = samples_needed(config, arm, generation)
+    batches: list[Images] = []
+    before = 0.0
+    if experiment.has(part):
+        images, before = _load_samples(part)
+        batches.append(images)
+    first = sum(map(len, batches))
+    started = written = time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - started
+
+    def keep() -> None:
+        experiment.write(part, lambda: _npz(images=np.concatenate(batches), seconds=seconds()))
+
+    def due() -> bool:
+        return time.monotonic() - written > _SECONDS_BETWEEN_PARTS
+
+    with tqdm(
+        total=count,
+        initial=first,
+        desc="sampling",
+        unit="image",
+        leave=False,
+        disable=None if experiment.show else True,
+    ) as bar:
+        for batch in sample(
+            config, model, generation=generation, first=first, count=count, processes=processes
+        ):
+            batches.append(batch)
+            bar.update(len(batch))
+            if sum(map(len, batches)) == count:
+                break
+            try:
+                experiment.check_time()
+            except BudgetSpent:
+                keep()
+                raise
+            if processes.first(due):
+                keep()
+                written = time.monotonic()
+    return np.concatenate(batches), seconds()
 
 
 def _load_samples(path: Path) -> tuple[Images, float]:
@@ -264,7 +321,7 @@ def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[st
         for name in config.metrics_extractors
     }
     started = time.monotonic()
-    metrics = generation_metrics(features)
+    metrics = experiment.processes.first(lambda: generation_metrics(features))
     experiment.seconds["metrics"] = time.monotonic() - started
     return metrics
 
