@@ -278,6 +278,27 @@ class Config:
         "CPU threads to train and sample with; auto: 1 for images of at most 16x16, else all cores",
         affects_results=False,
     )
+    seeds: tuple[int, ...] | None = _option(
+        None,
+        optional("none", list_of(whole(0), distinct=True)),
+        "run",
+        "in place of --seed: a run for each of these, in folders of --out, and their comparison",
+        affects_results=False,
+    )
+    max_hours: float | None = _option(
+        None,
+        optional("none", between(0, math.inf)),
+        "run",
+        "stop after this many hours of this command, between two steps; the same command goes on",
+        affects_results=False,
+    )
+    max_disk: float | None = _option(
+        None,
+        optional("none", between(0, math.inf)),
+        "run",
+        "stop before a file that would take the run folder beyond this many GB (10^9 bytes)",
+        affects_results=False,
+    )
     checkpoint_every: int = _option(
         100,
         whole(1),
@@ -406,6 +427,14 @@ def command_line(config: Config) -> str:
     return "\n".join(filter(None, lines))
 
 
+def seed_runs(config: Config) -> list[Config]:
+    """The runs of ``--seeds``, each in its folder of ``--out``."""
+    return [
+        dataclasses.replace(config, seed=seed, seeds=None, out=f"{config.out}/seed-{seed}")
+        for seed in config.seeds or ()
+    ]
+
+
 def parse_config(argv: Sequence[str] | None = None) -> Config:
     """Config from command-line arguments; the run folder is filled in where it was not given.
 
@@ -437,10 +466,16 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         values["widths"] = None
     if "widths" in given and "unet" not in given:
         values["unet"] = None
+    if {"seed", "seeds"} <= given.keys():
+        raise ConfigError(
+            "--seed and --seeds exclude each other,"
+            f" got --seed {given['seed']} and --seeds {given['seeds']}"
+        )
     config = Config(**values)
     if config.out is not None:
         return config
     name = preset if "data" not in given else Path(config.data).stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
     digest = hashlib.sha256(json.dumps(config.identity(), sort_keys=True).encode()).hexdigest()
-    return dataclasses.replace(config, out=f"runs/{name}-{digest[:8]}")
+    suffix = "" if config.seeds is None else "-seeds"
+    return dataclasses.replace(config, out=f"runs/{name}-{digest[:8]}{suffix}")

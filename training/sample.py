@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from training.config import Config
 from training.labels import Labels
 from training.model import autocast, resolve_device, resolve_precision
+from training.processes import ALONE, Processes
 from training.train import noise_schedule
 
 
@@ -29,35 +30,44 @@ def sample(
     generation: int,
     first: int,
     count: int,
+    processes: Processes = ALONE,
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Sample images ``first`` to ``count`` of a generation, batch by batch.
 
     Image i is the same bits whichever others are asked for: its noise, that of every step with
     DDPM included, comes from (seed, generation, i), and it always stands in the same batch of the
-    same size, the last one being filled up and cut.
+    same size, the last one being filled up and cut. Several processes take a batch each at a time,
+    so that their number changes nothing.
 
     Args:
         model: predicts the noise of [B, C, H, W] at a timestep; its size is that of the images.
         labels: int64 [count], the class of every image, for a class-conditional model.
         first: a multiple of :func:`sampling_batch`; where an interrupted run goes on.
         count: one past the last image.
+        processes: those that sample together; all get all images.
 
     Yields:
         uint8 [B, H, W, C], the last batch shorter where count needs it.
 
     Raises:
         ValueError: first is not the start of a batch.
+        LostError: another process has ended.
     """
     size = sampling_batch(config)
     if first % size:
         raise ValueError(f"first must be a multiple of the batch, {size}, got {first}")
     model.eval()
-    for start in range(first, count, size):
+
+    def batch(start: int) -> npt.NDArray[np.uint8]:
         indices = range(start, start + size)
         seeds = [config.derive_seed("sampling", generation, i) for i in indices]
         # What fills up the last batch is thrown away, whatever its class.
         classes = None if labels is None else labels.take(indices, mode="wrap")
-        yield _denoise(config, model, seeds, classes)[: count - start]
+        return _denoise(config, model, seeds, classes)[: count - start]
+
+    starts = range(first, count, size)
+    for turn in range(0, len(starts), processes.size):
+        yield from processes.spread(starts[turn : turn + processes.size], batch)
 
 
 @torch.inference_mode()

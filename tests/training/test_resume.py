@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from training import budget, recursive, run
 from training import generation as phases
-from training import recursive, run
 from training.config import Config
 from training.generation import Experiment, load_extractors, run_generation
 from training.plan import generations_to_train
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_up_at_every_file_changes_nothing(tmp_path, monkeypatc
 
 def test_other_checkpoints_and_threads_go_on_with_the_same_run(tmp_path, monkeypatch, unbroken):
     """How a run is carried out may change between its parts."""
-    monkeypatch.setattr(phases, "write_atomic", lambda *a: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr(budget, "write_atomic", lambda *a: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         run_all(tmp_path / "run")
     monkeypatch.undo()
