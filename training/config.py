@@ -36,7 +36,7 @@ from training.presets import PRESETS, released
 
 __all__ = ["EXTRACTORS", "PRESETS", "Config", "ConfigError", "command_line", "flag", "parse_config"]
 
-EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
+EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception", "vgg16")
 
 
 def _parse_weights(text: str) -> tuple[tuple[str, str], ...]:

@@ -108,6 +108,16 @@ METRICS: dict[str, Metric] = {
             "Bińkowski et al. 2018, arXiv:1801.01401",
         ),
         Metric(
+            "inception_score",
+            "inception_score",
+            "Inception Score",
+            "",
+            "How surely Inception tells the class of each sample, and how many classes there are. "
+            "Higher is better. It does not look at the real images, and means little for images "
+            "that are unlike ImageNet's.",
+            "Salimans et al. 2016, arXiv:1606.03498",
+        ),
+        Metric(
             "precision",
             "precision_recall",
             "Precision",
@@ -167,6 +177,8 @@ def parse_key(key: str) -> Series | None:
         return None
     if key in ("fid", "kid"):
         return Series(key, METRICS["fd" if key == "fid" else "kd"], INCEPTION)
+    if key == "inception_score":
+        return Series(key, METRICS[key], INCEPTION)
     if key.startswith(("fd_", "kd_")):
         return Series(key, METRICS[key[:2]], key[3:])
     name, _, extractor = key.partition("/")

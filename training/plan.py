@@ -8,8 +8,8 @@ from training.config import Config
 from training.model import count_flops, count_parameters
 from training.select import candidates_per_generation
 
-# The widest features of our extractors, Inception's; pixels may be wider.
-_WIDEST_FEATURES = 2048
+# The widest features of our extractors, those of VGG-16; pixels may be wider.
+_WIDEST_FEATURES = 4096
 # A grid of 64 images with room for text, and the plots and report of a run.
 _GRID_BYTES = 300_000
 _REPORT_BYTES = 20_000_000
