@@ -100,6 +100,7 @@ def _head(run: Run, title: str) -> str:
         ("paradigm", run.config.get("paradigm")),
         ("arms", ", ".join(run.arms)),
         ("generations", run.config.get("generations", len(run.generations))),
+        *([("guidance", run.config.get("guidance"))] if "by_class" in run.records[0] else []),
         ("seed", run.config.get("seed")),
     ]
     parts.append('<dl class="facts">')
@@ -172,7 +173,7 @@ def _classes(run: Run, plots: Plots) -> list[str]:
             '<p class="soft">The class of a sample is the one that it was made for. Empty cells: '
             "too few images of the class.</p>",
             _curves(plots),
-            *(details(title, table) for title, table in by_class.tables(run)),
+            *(details(f"Figures: {title}", table) for title, table in by_class.tables(run)),
         )
     ]
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import ARMS, MakeRun, png_size, records_of
+from made_runs import ARMS, MakeRun, page_of, png_size, records_of
 
 from training import plots
 from training.collapse import collapse_figure
+from training.grids import grid_png
+from training.metrics import QUANTILES
+from training.novelty import distribution_figures
 from training.run import RunFolder
 from training.summary import ReportError
 
@@ -84,3 +87,35 @@ def test_the_figure_names_what_is_missing(make_run: MakeRun, tmp_path: Path) -> 
     with pytest.raises(ReportError, match=r"samples\.npz is missing"):
         collapse_figure(run, tmp_path / "collapse.png")
     assert not (tmp_path / "collapse.png").exists()
+
+
+def test_the_distribution_has_a_panel_for_each_arm_and_no_others(make_run: MakeRun) -> None:
+    assert distribution_figures(records_of(), ARMS) == {}
+    records = records_of()
+    for record in records:
+        for i, name in enumerate(("pixel", "clip")):
+            spread = [float(100 * i + q * record["generation"]) for q in QUANTILES]
+            record[f"generalization_quantiles/{name}"] = spread
+    figures = distribution_figures(records, ARMS)
+    assert list(figures) == [f"generalization_distribution_{name}" for name in ("pixel", "clip")]
+    for png in figures.values():
+        assert png_size(png)[0] == pytest.approx(3 * plots.PANEL_WIDTH * plots.DPI, abs=2)
+    del records[2]["generalization_quantiles/pixel"]  # as of an unfinished run
+    assert (
+        distribution_figures(records, ARMS)["generalization_distribution_clip"]
+        == (figures["generalization_distribution_clip"])
+    )
+    page = page_of(make_run(records))
+    assert "Are the samples copies?" in page.text
+    assert "nearest to it in" not in page.text  # there is no nearest.png
+
+
+def test_samples_stand_above_their_nearest_training_images(make_run: MakeRun) -> None:
+    run = make_run()
+    picture = grid_png(np.zeros((4, 8, 8, 1), np.uint8), columns=2)
+    for record in records_of():
+        place = RunFolder(run).generation_dir(record["arm"], record["generation"])
+        (place / "nearest.png").write_bytes(picture)
+    page = page_of(run)
+    assert page.images.count(picture) == 9
+    assert "nearest to it in its features" in page.text
