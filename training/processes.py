@@ -17,6 +17,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+# Imported later, its functions would keep the group as a default argument. A group that is kept is
+# not shut down, and its threads may abort the process at its end.
+import torch.distributed.nn
+
 from training.config import Config, ConfigError
 
 # Others may wait for as long as process 0 selects. One that dies ends the wait by itself.
@@ -145,9 +149,10 @@ def joined(config: Config) -> Iterator[Processes]:
         backend = "cpu:gloo,cuda:nccl"
     with _linked():
         dist.init_process_group(backend, timeout=_PATIENCE)
-    yield Processes(dist.get_rank(), size)
-    # Not after a failure, when it might wait for one that is gone: the end of this one will do.
-    dist.destroy_process_group()
+    try:
+        yield Processes(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -96,9 +96,9 @@ def gradient_norms(path, processes):
     return norms
 
 
-def check(rank, port, path):
-    """What each of two processes must see; runs in both."""
-    os.environ.update(environment(rank, port))
+def check(rank, ports, path):
+    """What each of two processes must see, and a whole run; called in both."""
+    os.environ.update(environment(rank, ports[0]))
     torch.set_num_threads(1)
     with joined(TINY) as two:
         assert two == Processes(rank, 2)
@@ -146,11 +146,32 @@ def check(rank, port, path):
         unbroken, _ = train(config, images(7), generation=1, checkpoint=path / "-", processes=two)
         for one, other in zip(resumed.parameters(), unbroken.parameters(), strict=True):
             assert torch.equal(one, other)
+    os.environ.update(environment(rank, ports[1]))
+    assert recursive.main([*COMMAND, "--out", str(path / "unbroken")]) == 0
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checked")
+    torch.multiprocessing.spawn(check, ((free_port(), free_port()), path), nprocs=2)
+    return path
 
 
 @pytest.mark.slow
-def test_two_processes_see_what_one_sees(tmp_path):
-    torch.multiprocessing.spawn(check, (free_port(), tmp_path), nprocs=2)
+def test_two_processes_see_what_one_sees(checked):
+    folder = RunFolder(checked / "unbroken")
+    assert len(folder.records()) == 4
+    assert folder.config()["launch"] == {"processes": 2}
+
+
+@pytest.mark.slow
+def test_the_picks_are_those_of_one_process(checked):
+    folder = RunFolder(checked / "unbroken")
+    with np.load(folder.generation_dir("greedy", 1) / "samples.npz") as saved:
+        features = saved["images"].reshape(32, -1).astype(np.float32)
+    expected = select.pick(Config(n=16), "greedy", features, generation=2)
+    with np.load(folder.generation_dir("greedy", 2) / "picks.npz") as saved:
+        assert np.array_equal(saved["position"], expected)
 
 
 def start(out):
@@ -180,7 +201,7 @@ def finish(processes):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_goes_on_after_one_was_killed(tmp_path):
+def test_a_run_of_two_goes_on_after_one_was_killed(tmp_path, checked):
     out = tmp_path / "run"
     processes = start(out)
     deadline = time.monotonic() + 120
@@ -197,20 +218,11 @@ def test_a_run_of_two_goes_on_after_one_was_killed(tmp_path):
     )
     assert not (out / "generations/greedy/02/done.json").exists()
 
-    again, unbroken = finish(start(out)), finish(start(tmp_path / "unbroken"))
-    for (status, printed, errors), (other, nothing, other_errors) in (again, unbroken):
-        assert (status, errors, other, other_errors) == (0, "", 0, "")
-        assert "report: " in printed
-        assert nothing == ""
-    assert results(RunFolder(out)) == results(RunFolder(tmp_path / "unbroken"))
-
-    folder = RunFolder(out)
-    assert folder.config()["launch"] == {"processes": 2}
-    with np.load(folder.generation_dir("greedy", 1) / "samples.npz") as saved:
-        features = saved["images"].reshape(32, -1).astype(np.float32)
-    expected = select.pick(Config(n=16), "greedy", features, generation=2)
-    with np.load(folder.generation_dir("greedy", 2) / "picks.npz") as saved:
-        assert np.array_equal(saved["position"], expected)
+    (status, printed, errors), (other, nothing, other_errors) = finish(start(out))
+    assert (status, errors, other, other_errors) == (0, "", 0, "")
+    assert "report: " in printed
+    assert nothing == ""
+    assert results(RunFolder(out)) == results(RunFolder(checked / "unbroken"))
 
 
 def test_a_run_of_two_is_not_gone_on_with_by_one(tmp_path, capsys):
