@@ -96,7 +96,7 @@ def test_the_inception_score_counts_classes_that_are_told_surely(n):
     for logits, expected in ((sure, 4.0), (np.zeros((n, 4), np.float32), 1.0)):
         score = fidelity_metrics(samples, real, logits)["inception_score"]
         # Five images make five parts, each of one image, that cannot differ.
-        assert score == pytest.approx(expected if n > 5 else 1.0, rel=0.02)
+        assert score == pytest.approx(expected if n > 5 else 1.0, rel=0.05)
     result = generation_metrics(
         {name: FeatureTriple(real, real, real) for name in ("inception", "inception_custom")},
         {name: np.zeros((50, 4), np.float32) for name in ("inception", "inception_custom")},
@@ -114,8 +114,9 @@ def test_other_weights_are_not_called_fid():
 
 def test_a_collapsed_generation_has_finite_metrics():
     one = np.ones((12, 5), np.float32)
-    result = generation_metrics({"clip": FeatureTriple(one, one, normal(0, 12, 5))})
-    assert np.isfinite(list(result.values())).all()
+    triple = FeatureTriple(one, one, normal(0, 12, 5))
+    result = generation_metrics({"clip": triple, "inception": triple})
+    assert np.isfinite(np.hstack(list(result.values()))).all()
     assert result["entropy_samples/clip"] < -100
     assert result["generalization/clip"] == 0
     assert result["trace_cov/clip"] == 0
