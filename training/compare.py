@@ -63,7 +63,9 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
             )
         # Arms do not depend on which others run, so that they are no difference.
         options = {k: v for k, v in run.config.items() if k not in ("seed", "arms")}
-        key = json.dumps([options, run.data.get("digest")], sort_keys=True)
+        # --limit draws other images with another seed.
+        data = run.data.get("digest" if run.config.get("limit") is None else "source")
+        key = json.dumps([options, data], sort_keys=True)
         experiments.setdefault(key, []).append(run)
     members = list(experiments.values())
     lines = []

@@ -299,6 +299,13 @@ class Config:
         "stop before a file that would take the run folder beyond this many GB (10^9 bytes)",
         affects_results=False,
     )
+    track: str | None = _option(
+        None,
+        optional("none", one_of("tensorboard", "wandb")),
+        "run",
+        "also send the metrics to TensorBoard (files in the run folder) or Weights & Biases",
+        affects_results=False,
+    )
     checkpoint_every: int = _option(
         100,
         whole(1),
@@ -466,11 +473,6 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         values["widths"] = None
     if "widths" in given and "unet" not in given:
         values["unet"] = None
-    if {"seed", "seeds"} <= given.keys():
-        raise ConfigError(
-            "--seed and --seeds exclude each other,"
-            f" got --seed {given['seed']} and --seeds {given['seeds']}"
-        )
     config = Config(**values)
     if config.out is not None:
         return config

@@ -49,7 +49,9 @@ def run(config: Config) -> Path:
     # Torch takes seconds to import, which a mistyped option need not wait for.
     from training.budget import Budget
     from training.processes import joined
+    from training.tracking import check_tracker
 
+    check_tracker(config)
     assert config.out is not None
     budget = Budget(Path(config.out), config.max_hours, config.max_disk)
     with joined(config) as processes:
@@ -63,6 +65,8 @@ def _run_seeds(config: Config, processes: Processes, budget: Budget) -> Path:
     from training.compare import write_comparison
 
     folder = budget.folder
+    if (folder / "config.json").exists():
+        raise RunError(f"--out must be a folder for the runs of --seeds, {folder} holds a run")
     runs = seed_runs(config)
     for one in runs:
         _run(one, processes, budget)
@@ -80,6 +84,7 @@ def _run(config: Config, processes: Processes, budget: Budget) -> Path:
     from training.model import make_deterministic, resolve_device, resolved
     from training.plan import describe, disk_bytes, generations_to_train
     from training.report import format_table, write_report
+    from training.tracking import tracked
 
     config = resolved(config)
     show = processes.leads and not config.quiet
@@ -103,6 +108,7 @@ def _run(config: Config, processes: Processes, budget: Budget) -> Path:
     extractors = load_extractors(config)
     with contextlib.ExitStack() as stack:
         processes.first(lambda: stack.enter_context(folder.opened(description)))
+        track = stack.enter_context(tracked(config, folder)) if processes.leads else None
         experiment = Experiment(
             config,
             folder,
@@ -118,6 +124,8 @@ def _run(config: Config, processes: Processes, budget: Budget) -> Path:
             if not processes.first(functools.partial(folder.is_done, arm, generation)):
                 record = run_generation(experiment, arm, generation)
                 processes.first(functools.partial(folder.finish, arm, generation, record))
+                if track is not None:
+                    track()
                 if show:
                     print(_progress_line(config, arm, record), flush=True)
         report = processes.first(lambda: write_report(folder.path))

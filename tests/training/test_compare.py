@@ -39,6 +39,16 @@ def test_other_options_tell_experiments_apart(tmp_path, seeds):
     assert names == ["greedy, paradigm accumulate", "greedy, paradigm replace"]
 
 
+def test_a_limit_draws_other_images_with_another_seed(tmp_path):
+    runs = [make(tmp_path / f"s{s}", seed=s, limit=20) for s in (0, 1)]
+    for i, run in enumerate(runs):
+        run.data["digest"] = str(i)
+    assert [(line.name, len(line.runs)) for line in compare.lines_of(runs)] == [
+        ("none", 2),
+        ("greedy", 2),
+    ]
+
+
 def test_the_same_run_twice_is_refused(tmp_path, seeds):
     with pytest.raises(ReportError, match="the same experiment with the same seed"):
         compare.lines_of([*seeds, make(tmp_path / "copy", seed=1)])

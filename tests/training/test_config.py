@@ -16,6 +16,7 @@ from training.config import (
     command_line,
     flag,
     parse_config,
+    seed_runs,
 )
 
 
@@ -40,6 +41,10 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "pool_factor": "5",
         "fresh_fraction": "0.25",
         "seed": "7",
+        "seeds": "7,8",
+        "max_hours": "1.5",
+        "max_disk": "20",
+        "track": "wandb",
         "extractor": "clip",
         "extractor_weights": "clip=a.pt,dinov2=b.pt",
         "select_within": "class",
@@ -86,6 +91,10 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         pool_factor=5,
         fresh_fraction=0.25,
         seed=7,
+        seeds=(7, 8),
+        max_hours=1.5,
+        max_disk=20.0,
+        track="wandb",
         extractor="clip",
         extractor_weights=(("clip", "a.pt"), ("dinov2", "b.pt")),
         select_within="class",
@@ -259,3 +268,20 @@ def test_extractors_are_those_that_exist():
 def test_help_and_mistakes_do_not_wait_for_torch():
     code = "import sys, training.recursive; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_seeds_are_runs_in_folders_of_one():
+    config = parse_config(["--seeds", "3,0"])
+    assert config.out == f"{parse_config([]).out}-seeds"
+    assert parse_config(["--seeds", "1"]).out == config.out
+    runs = seed_runs(config)
+    assert [(one.seed, one.seeds, one.out) for one in runs] == [
+        (3, None, f"{config.out}/seed-3"),
+        (0, None, f"{config.out}/seed-0"),
+    ]
+    assert seed_runs(parse_config([])) == []
+
+
+def test_a_seed_is_not_run_twice():
+    with pytest.raises(ConfigError, match="none of them twice"):
+        parse_config(["--seeds", "1,1"])
