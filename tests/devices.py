@@ -23,4 +23,6 @@ PLACES = [
     pytest.param(("torch", "cuda"), id="torch-cuda", marks=CUDA),
     pytest.param(("triton", "cpu"), id="triton-interpreter", marks=INTERPRETER),
     pytest.param(("triton", "cuda"), id="triton-cuda", marks=CUDA),
+    # On the processor: tests/cuda/.
+    pytest.param(("cuda", "cuda"), id="cuda", marks=CUDA),
 ]

@@ -20,6 +20,7 @@ from fastsel.points import Points
 # In the order in which "auto" prefers them: for points in host memory, and for those on a device.
 _IN_HOST_MEMORY: dict[str, ModuleType] = {module.NAME: module for module in (cpu, reference)}
 _ON_DEVICE: dict[str, tuple[str, ...]] = {  # and the packages that they need
+    "cuda": ("torch",),
     "triton": ("torch", "triton"),
     "torch": ("torch",),
 }
