@@ -35,7 +35,7 @@ def search_with(backend: str) -> Call:
     return lambda points, k: fastsel.knn(points, points, k, backend=backend)[0]
 
 
-BACKENDS = ("triton", "torch")
+BACKENDS = ("cuda", "triton", "torch")
 SELECTIONS: dict[str, Call] = {
     **{f"fastsel-{name}": select_with(name) for name in BACKENDS},
     "cdist-loop": device.cdist_loop,
