@@ -91,6 +91,13 @@ class Extractor:
         ):
             return np.concatenate(processes.spread(starts, forward))
 
+    def logits(self, features: Features) -> Features | None:
+        """Logits float32 [N, C] from features, by a network that tells classes; None by others."""
+        if self._backbone is None or self._backbone.class_weights is None:
+            return None
+        weights = self._backbone.class_weights.detach().float().cpu().numpy()
+        return np.asarray(features @ weights.T)
+
 
 def load_extractor(
     name: str, *, weights: str | None = None, device: str = "cpu", batch_size: int = 64
@@ -100,7 +107,7 @@ def load_extractor(
     Args:
         name: "pixel"; or a network, whose features, input size and weights
             `training.backbones` states: "efficientnet_lite0" [N, 320], "clip" [N, 512], "dinov2"
-            [N, 384], "inception" [N, 2048].
+            [N, 384], "inception" [N, 2048], "vgg16" [N, 4096].
         weights: a local file (.safetensors, or a state dict of torch.save); for clip also a tag
             of open_clip. None: efficientnet_lite0's from its package, the others' from their
             local caches or the network.

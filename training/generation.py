@@ -25,7 +25,8 @@ from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
 from training.embed import Extractor, extract, load_extractor
 from training.grids import grid_png
-from training.metrics import FeatureTriple, generation_metrics
+from training.labels import Labels, sampling_labels
+from training.measure import measure
 from training.model import load_model, model_bytes, resolve_device, training_threads
 from training.plan import samples_needed
 from training.processes import ALONE, Processes
@@ -54,6 +55,8 @@ class Experiment:
 
     Attributes:
         images: the data set, uint8 [M, H, W, C], M >= N.
+        labels: the class of each image, int64 [M], where the models are told it.
+        n_classes: how many classes there are.
         show: show progress bars.
         processes: those that make the run together.
         budget: what the command may spend.
@@ -64,6 +67,8 @@ class Experiment:
     run: RunFolder
     images: Images
     extractors: Mapping[str, Extractor]
+    labels: Labels | None = None
+    n_classes: int = 0
     show: bool = False
     processes: Processes = ALONE
     budget: Budget = UNLIMITED
@@ -119,8 +124,8 @@ def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[st
     training = _choose(experiment, arm, generation)
     with training_threads(experiment.config, training.images.shape[1]):
         model = _train(experiment, arm, generation, training)
-        samples = _sample(experiment, arm, generation, model)
-    metrics = _measure(experiment, training, samples)
+        samples = _sample(experiment, arm, generation, model, training)
+    metrics = measure(experiment, arm, generation, training, samples)
     phases = ("select", "train", "sample", "embed", "metrics")
     return {
         "arm": arm,
@@ -135,8 +140,9 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
     """The training set: N real images at first, then the arm's picks from its pool.
 
     picks.npz holds, in the order of picking, each image's provenance (``generation``, 0 for real,
-    and ``index``) and its ``position`` in the pool. Training sees the picks in pool order, so that
-    arms that pick the same images train the same model.
+    and ``index``), its ``position`` in the pool and, for class-conditional models, its ``label``.
+    Training sees the picks in pool order, so that arms that pick the same images train the same
+    model.
     """
     folder = experiment.run.generation_dir(arm, generation)
     fresh = _real_pool(experiment, generation, fresh_per_generation(experiment.config, arm))
@@ -160,6 +166,7 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
             generation=picked.generation,
             index=picked.index,
             position=positions,
+            **_labelled("label", picked.labels),
             seconds=experiment.seconds.get("select", 0.0),
         ),
     )
@@ -173,23 +180,44 @@ def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.
     if ARMS[arm].reads_features:
         parts = [pool.images[pool.generation == g] for g in np.unique(pool.generation)]
         features = np.concatenate([experiment.embed(config.extractor, part) for part in parts])
-    real_share = 0.0
+    real_share: float | npt.NDArray[np.float64] = 0.0
     if arm == "real-fraction":
-        with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
-            real_share = float(np.mean(saved["generation"] == REAL))
+        real_share = _real_share_of_greedy(experiment, generation)
     started = time.monotonic()
-    real = pool.generation == REAL
     positions = experiment.processes.first(
-        lambda: pick(config, arm, features, generation=generation, real=real, real_share=real_share)
+        lambda: pick(
+            config,
+            arm,
+            features,
+            generation=generation,
+            real=pool.generation == REAL,
+            real_share=real_share,
+            labels=pool.labels,
+        )
     )
     experiment.seconds["select"] = time.monotonic() - started
     return positions
 
 
+def _real_share_of_greedy(
+    experiment: Experiment, generation: int
+) -> float | npt.NDArray[np.float64]:
+    """The share of real images among the picks of greedy, or [K] of those in each class."""
+    with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
+        real = saved["generation"] == REAL
+        if experiment.config.select_within == "all":
+            return float(np.mean(real))
+        counts, reals = (
+            np.bincount(saved["label"], weights, experiment.n_classes) for weights in (None, real)
+        )
+    return reals / np.maximum(counts, 1)
+
+
 def _real_pool(experiment: Experiment, generation: int, count: int) -> Pool:
     """The real images that a generation is given: the first one's N, or ``count`` fresh ones."""
     index = real_images(experiment.config, len(experiment.images), generation, count)
-    return Pool(experiment.images[index], np.full(len(index), REAL), index)
+    labels = None if experiment.labels is None else experiment.labels[index]
+    return Pool(experiment.images[index], np.full(len(index), REAL), index, labels)
 
 
 def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
@@ -202,7 +230,8 @@ def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
         path = experiment.run.generation_dir(arm, earlier) / "samples.npz"
         with np.load(path) as saved:
             images = saved["images"][:count]
-        pools.append(Pool(images, np.full(count, earlier), np.arange(count)))
+            labels = saved["labels"][:count] if "labels" in saved else None
+        pools.append(Pool(images, np.full(count, earlier), np.arange(count), labels))
     pool = join(pools)
     if config.paradigm != "accumulate-subsample":
         return pool
@@ -221,6 +250,8 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
         model, seconds = train(
             config,
             training.images,
+            training.labels,
+            experiment.n_classes,
             generation=generation,
             checkpoint=checkpoint,
             progress=experiment.show,
@@ -233,11 +264,14 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
     return model
 
 
-def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DModel) -> Images:
+def _sample(
+    experiment: Experiment, arm: str, generation: int, model: UNet2DModel, training: Pool
+) -> Images:
     """The generation's samples, of which the metrics see the first N.
 
-    samples.npz holds ``images``, as many as the next generation may pick from. A long sampling
-    keeps what it has in samples.part.npz meanwhile.
+    samples.npz holds ``images``, as many as the next generation may pick from, and for
+    class-conditional models the ``labels`` that they were sampled for. A long sampling keeps what
+    it has in samples.part.npz meanwhile.
     """
     config = experiment.config
     folder = experiment.run.generation_dir(arm, generation)
@@ -245,20 +279,30 @@ def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DMode
     if experiment.has(path):
         images, seconds = _load_samples(path)
     else:
-        images, seconds = _sample_rest(experiment, arm, generation, model, part)
+        count = samples_needed(config, arm, generation)
+        labels = None
+        if training.labels is not None:
+            labels = sampling_labels(config, training.labels, generation=generation, count=count)
+        images, seconds = _sample_rest(experiment, generation, model, labels, count, part)
         experiment.write(folder / "samples.png", lambda: grid_png(images))
-        experiment.write(path, lambda: _npz(images=images, seconds=seconds))
+        experiment.write(
+            path, lambda: _npz(images=images, **_labelled("labels", labels), seconds=seconds)
+        )
     experiment.remove(part)
     experiment.seconds["sample"] = seconds
     return images[: config.n]
 
 
 def _sample_rest(
-    experiment: Experiment, arm: str, generation: int, model: UNet2DModel, part: Path
+    experiment: Experiment,
+    generation: int,
+    model: UNet2DModel,
+    labels: Labels | None,
+    count: int,
+    part: Path,
 ) -> tuple[Images, float]:
     """All samples of a generation from the part that is there, and the seconds that they took."""
     config, processes = experiment.config, experiment.processes
-    count = samples_needed(config, arm, generation)
     batches: list[Images] = []
     before = 0.0
     if experiment.has(part):
@@ -285,7 +329,13 @@ def _sample_rest(
         disable=None if experiment.show else True,
     ) as bar:
         for batch in sample(
-            config, model, generation=generation, first=first, count=count, processes=processes
+            config,
+            model,
+            labels,
+            generation=generation,
+            first=first,
+            count=count,
+            processes=processes,
         ):
             batches.append(batch)
             bar.update(len(batch))
@@ -307,23 +357,9 @@ def _load_samples(path: Path) -> tuple[Images, float]:
         return saved["images"], float(saved["seconds"])
 
 
-def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[str, float]:
-    config = experiment.config
-    rng = np.random.default_rng(config.derive_seed("metrics"))
-    count = min(config.metrics_real, len(experiment.images))
-    real = experiment.images[np.sort(rng.choice(len(experiment.images), count, replace=False))]
-    features = {
-        experiment.extractors[name].name: FeatureTriple(
-            experiment.embed(name, training.images),
-            experiment.embed(name, samples),
-            experiment.embed(name, real),
-        )
-        for name in config.metrics_extractors
-    }
-    started = time.monotonic()
-    metrics = experiment.processes.first(lambda: generation_metrics(features))
-    experiment.seconds["metrics"] = time.monotonic() - started
-    return metrics
+def _labelled(name: str, labels: Labels | None) -> dict[str, Labels]:
+    """Labels as an array of a file; no array where there are none."""
+    return {} if labels is None else {name: labels}
 
 
 def _npz(**arrays: Any) -> bytes:

@@ -7,6 +7,7 @@ same command after an interruption goes on where it stopped and ends with the sa
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -90,21 +91,17 @@ def _run(config: Config, processes: Processes, budget: Budget) -> Path:
     data = _load_data(config)
     n_images, height, _, channels = data.images.shape
     if show:
-        print(describe(config, data.source, n_images, height, channels), flush=True)
+        print(
+            describe(config, data.source, n_images, height, channels, len(data.class_names)),
+            flush=True,
+        )
     assert config.out is not None
     folder = RunFolder(Path(config.out))
     processes.first(lambda: check_disk(folder.path, disk_bytes(config, height, channels)))
     make_deterministic(resolve_device(config))
-    origin = {
-        "source": data.source,
-        "n_images": n_images,
-        "resolution": height,
-        "channels": channels,
-        "digest": hashlib.sha256(data.images.tobytes()).hexdigest(),
-    }
     description = {
         "config": config.identity(),
-        "data": origin,
+        "data": _origin(data),
         "launch": {"processes": processes.size},
         "versions": _versions(),
     }
@@ -113,7 +110,15 @@ def _run(config: Config, processes: Processes, budget: Budget) -> Path:
         processes.first(lambda: stack.enter_context(folder.opened(description)))
         track = stack.enter_context(tracked(config, folder)) if processes.leads else None
         experiment = Experiment(
-            config, folder, data.images, extractors, show, processes=processes, budget=budget
+            config,
+            folder,
+            data.images,
+            extractors,
+            data.labels,
+            len(data.class_names),
+            show=show,
+            processes=processes,
+            budget=budget,
         )
         for arm, generation in generations_to_train(config):
             if not processes.first(functools.partial(folder.is_done, arm, generation)):
@@ -131,7 +136,7 @@ def _run(config: Config, processes: Processes, budget: Budget) -> Path:
 
 
 def _load_data(config: Config) -> ImageSet:
-    """The images of a run, square and enough of them."""
+    """The images of a run, square and enough of them; with labels where models are told them."""
     from training.data import load_images
     from training.select import images_needed
 
@@ -152,7 +157,31 @@ def _load_data(config: Config) -> ImageSet:
             f"--fresh-fraction {config.fresh_fraction:g} needs {images_needed(config)} images over"
             f" {config.generations} generations of {config.n}, got {n_images} in --data"
         )
+    if config.condition == "none":
+        return dataclasses.replace(data, labels=None, class_names=())
+    if data.labels is None:
+        raise ConfigError(
+            f"--condition class needs images with classes, got --data {config.data}, which has none"
+        )
     return data
+
+
+def _origin(data: ImageSet) -> dict[str, Any]:
+    """What config.json says of the data; the digest is of the images, then of the labels."""
+    n_images, resolution, _, channels = data.images.shape
+    digest = hashlib.sha256(data.images.tobytes())
+    classes = {}
+    if data.labels is not None:
+        digest.update(data.labels.tobytes())
+        classes = {"class_names": list(data.class_names)}
+    return {
+        "source": data.source,
+        "n_images": n_images,
+        "resolution": resolution,
+        "channels": channels,
+        **classes,
+        "digest": digest.hexdigest(),
+    }
 
 
 def _dry_run(config: Config) -> Path:
@@ -167,13 +196,16 @@ def _dry_run(config: Config) -> Path:
     except ConfigError as error:
         notes.append(str(error))
     n_images, resolution, channels = None, config.resolution, config.channels
+    n_classes = None
     try:
-        n_images, resolution, _, channels = _load_data(config).images.shape
+        data = _load_data(config)
+        n_images, resolution, _, channels = data.images.shape
+        n_classes = len(data.class_names)
     except DataError as error:
         if resolution is None or channels is None:
             raise
         notes.append(str(error))
-    print(describe(config, config.data, n_images, resolution, channels))
+    print(describe(config, config.data, n_images, resolution, channels, n_classes))
     print(f"\noptions\n{command_line(config)}")
     if notes:
         print("\nmissing here\n" + "\n".join(notes))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
+from training.labels import Labels
 from training.model import autocast, build_unet, resolve_device, resolve_precision
 from training.processes import ALONE, Processes
 
@@ -149,6 +150,8 @@ def _load_checkpoint(path: Path, state: _State) -> tuple[int, float]:
 def train(
     config: Config,
     images: npt.NDArray[np.uint8],
+    labels: Labels | None = None,
+    n_classes: int = 0,
     *,
     generation: int,
     checkpoint: Path,
@@ -166,6 +169,9 @@ def train(
 
     Args:
         images: uint8 [N, H, W, C], H = W, C = 1 or 3; kept on the device throughout.
+        labels: int64 [N], below n_classes, to train a class-conditional model; each is hidden from
+            a step with the probability ``--label-dropout``.
+        n_classes: with labels, how many classes there are, in the images or not.
         checkpoint: written every ``checkpoint_every`` steps; left for the caller to remove.
         progress: show a bar where stderr is a terminal.
         processes: those that train together, each with the same arguments.
@@ -186,13 +192,14 @@ def train(
     precision = resolve_precision(config, device)
     n, resolution, _, channels = images.shape
     seed = config.derive_seed("weights", generation)
-    model = build_unet(config, resolution, channels, seed=seed).to(device).train()
+    model = build_unet(config, resolution, channels, n_classes, seed=seed).to(device).train()
     state = _State(config, model, precision)
     first, seconds_before = 0, 0.0
     if processes.first(checkpoint.exists):
         first, seconds_before = _load_checkpoint(checkpoint, state)
 
     data = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()  # [N, C, H, W]
+    classes = None if labels is None else torch.from_numpy(labels).to(device)  # [N]
     batches = _Batches(config, n, generation, device)
     schedule = noise_schedule()
     signal = schedule.alphas_cumprod.to(device)  # [1000]
@@ -222,15 +229,21 @@ def train(
                 raise
         generator = torch.Generator(device)
         generator.manual_seed(config.derive_seed("training", generation, step))
-        clean = data[batches(step)].float() / 127.5 - 1  # [B, C, H, W]
+        chosen = batches(step)
+        clean = data[chosen].float() / 127.5 - 1  # [B, C, H, W]
         noise = torch.randn(clean.shape, generator=generator, device=device)
         timesteps = torch.randint(
             len(signal), (len(clean),), generator=generator, device=device
         )  # [B]
         kept = signal[timesteps].view(-1, 1, 1, 1)
         noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        told = {}
+        if classes is not None:
+            hidden = torch.rand(len(chosen), generator=generator, device=device)
+            hide = hidden < config.label_dropout
+            told["class_labels"] = classes[chosen].masked_fill(hide, n_classes)[own]
         with autocast(device, precision):
-            predicted = model(noisy[own], timesteps[own], return_dict=False)[0]
+            predicted = model(noisy[own], timesteps[own], **told, return_dict=False)[0]
         loss = mse_loss(predicted.float(), noise[own])
         _update(config, state, loss, step, processes)
         if not bar.disable and step % _STEPS_PER_LOOK == 0:

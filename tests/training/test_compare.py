@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_report import build_run, png_size, record
+from made_runs import build_run, png_size, record
 
 from training import compare
 from training.plots import DPI, PANEL_WIDTH
