@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsel import checks
-from fastsel.neighbors import METRICS, search, to_metric
+from fastsel.neighbors import DISTANCES, search, to_metric
 from fastsel.pairs import PairFilter, Tile, sq_dists
 from fastsel.points import Points, result_converter
 from fastsel.progress import Progress, ProgressOption
@@ -70,7 +70,7 @@ def duplicate_groups(
     array([[0, 1, 0, 3],
            [0, 1, 0, 0]])
     """
-    checks.choice("metric", metric, METRICS)
+    checks.choice("metric", metric, DISTANCES)
     points = checks.points("features", features, metric)
     single = np.ndim(radius) == 0
     radii = [checks.real("radius", item) for item in ([radius] if single else radius)]
@@ -86,7 +86,7 @@ def duplicate_groups(
         # Of a pair within the radius, both have their nearest within it.
         rows = np.flatnonzero(distances <= levels[-1])
         if len(rows):
-            components = _Components(points, rows, levels, metric)
+            components = _Components(points.on_host(), rows, levels, metric)
             components.link(
                 np.arange(len(rows)),
                 np.searchsorted(rows, nearest[rows, 0]),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastsel import checks
 from fastsel.neighbors import kth_sq_dists
-from fastsel.points import Points, as_points, result_converter
+from fastsel.points import Points, Subset, as_points, result_converter
 from fastsel.progress import ProgressOption
 
 EULER_GAMMA = 0.57721566490153286061
@@ -100,7 +100,8 @@ def kl_entropy(
         what = "features" if indices is None else "indices"
         raise ValueError(f"{what} must hold at least 2 rows to have neighbours, got {n}")
     ks = checks.integers("k", k, 1, n - 1)
-    distances = np.sqrt(kth_sq_dists(points, ks, rows, backend, progress))
+    members = points if rows is None else Subset(points.data, chosen=rows)
+    distances = np.sqrt(kth_sq_dists(members, ks, backend, progress))
     entropies = np.array(
         [
             _entropy(distances[:, column], ks[column], points.dim, floor, duplicates == "raise")
@@ -135,7 +136,8 @@ def _entropy(
 
 def _distinct(points: Points, rows: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
     """The first of each equal ones among `rows` (None: all), in their order; None if all are."""
-    data = points.data if rows is None else points.data[rows]
+    data = points.on_host().data
+    data = data if rows is None else data[rows]
     # -0.0 and 0.0 are equal, but not the same bits.
     zero_bits = np.uint16(0x8000)
     data = (

@@ -109,11 +109,12 @@ class GreedyEntropy:
         in_order = schedule.Greedy(self._backend, members, members.n)
         in_order.add_prefix(np.arange(members.n))
         anchored = self.sq_dist[rows]
-        self.sq_radii[: len(rows)] = np.minimum(in_order.sq_radii, anchored)
+        self.sq_radii[: len(rows)] = np.minimum(in_order.state.sq_radii, anchored)
         sq_eps = np.full((len(rows), 1), np.inf)
         if len(rows) > 1:
             nearest = np.empty((len(rows), 1), np.int64)
-            self._backend.Neighbours(members, members).search(0, True, sq_eps, nearest)
+            search = self._backend.Neighbours(members, members).search
+            search(0, True, sq_eps, nearest, lambda done: None)
         self.sq_eps[: len(rows)] = np.minimum(sq_eps[:, 0], anchored)
         self.members[: len(rows)] = rows
         self.count = len(rows)

@@ -41,12 +41,15 @@ class Backbone:
         network: in evaluation mode, all its weights loaded.
         forward: uint8 [B, 3, H, W] to float32 features [B, D], on the network's device.
         recipe: all but the weights that decides the features. Changes when they change.
+        class_weights: [C, D]; features @ class_weights.T are the logits of C classes, where the
+            network tells any.
     """
 
     name: str
     network: nn.Module
     forward: Callable[[Tensor], Tensor]
     recipe: str
+    class_weights: Tensor | None = None
 
 
 def efficientnet_lite0(weights: str | None = None) -> Backbone:
@@ -164,13 +167,9 @@ def inception(weights: str | None = None) -> Backbone:
 
     url = fidelity.URL_INCEPTION_V3
     path = _cached_download("inception", url) if weights is None else _weight_file(weights, ())
-    # torch-fidelity would unpickle the file without restriction: it gets a copy of what was read.
-    buffer = io.BytesIO()
-    torch.save(dict(read_weights(path)), buffer)
-    buffer.seek(0)
     with _loading(path):
         network = fidelity.FeatureExtractorInceptionV3(
-            "inception-v3-compat", ["2048"], feature_extractor_weights_path=buffer
+            "inception-v3-compat", ["2048"], feature_extractor_weights_path=_read_again(path)
         )
     standard = hashlib.sha256(path.read_bytes()).hexdigest().startswith(_hash_prefix(url))
 
@@ -178,7 +177,31 @@ def inception(weights: str | None = None) -> Backbone:
         return torch.as_tensor(network(images)[0])
 
     name = "inception" if standard else "inception_custom"
-    return Backbone(name, network, forward, "torch-fidelity inception-v3-compat 2048")
+    recipe = "torch-fidelity inception-v3-compat 2048"
+    return Backbone(name, network, forward, recipe, class_weights=network.fc.weight)
+
+
+def vgg16(weights: str | None = None) -> Backbone:
+    """VGG-16 as torch-fidelity has it: the second hidden layer, rectified [4096].
+
+    What improved precision and recall were defined with, arXiv 1904.06991. ``weights`` is a local
+    file; by default torchvision's (ImageNet), from torch.hub's cache or the web. torch-fidelity
+    resizes by itself.
+    """
+    from torch_fidelity import feature_extractor_vgg16 as fidelity
+    from torchvision.models import VGG16_Weights
+
+    url = VGG16_Weights.IMAGENET1K_V1.url
+    path = _cached_download("vgg16", url) if weights is None else _weight_file(weights, ())
+    with _loading(path):
+        network = fidelity.FeatureExtractorVGG16(
+            "vgg16", ["fc2_relu"], feature_extractor_weights_path=_read_again(path)
+        )
+
+    def forward(images: Tensor) -> Tensor:
+        return torch.as_tensor(network(images)[0])
+
+    return Backbone("vgg16", network, forward, "torch-fidelity vgg16 fc2_relu")
 
 
 #: The loader of every network, by the name of its extractor.
@@ -187,6 +210,7 @@ LOADERS: Mapping[str, Callable[[str | None], Backbone]] = {
     "clip": clip,
     "dinov2": dinov2,
     "inception": inception,
+    "vgg16": vgg16,
 }
 
 
@@ -214,6 +238,14 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     ):
         raise ExtractorError(f"{path} must hold a state dict: names with tensors, nothing else")
     return state
+
+
+def _read_again(path: Path) -> io.BytesIO:
+    """A copy of a state dict's file, for torch-fidelity, which would unpickle anything in it."""
+    buffer = io.BytesIO()
+    torch.save(dict(read_weights(path)), buffer)
+    buffer.seek(0)
+    return buffer
 
 
 @contextlib.contextmanager

@@ -63,7 +63,9 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
             )
         # Arms do not depend on which others run, so that they are no difference.
         options = {k: v for k, v in run.config.items() if k not in ("seed", "arms")}
-        key = json.dumps([options, run.data.get("digest")], sort_keys=True)
+        # --limit draws other images with another seed.
+        data = run.data.get("digest" if run.config.get("limit") is None else "source")
+        key = json.dumps([options, data], sort_keys=True)
         experiments.setdefault(key, []).append(run)
     members = list(experiments.values())
     lines = []
@@ -158,6 +160,20 @@ def format_comparison(lines: Sequence[Line]) -> str:
     return "\n\n".join(blocks)
 
 
+def write_comparison(runs: Sequence[Path], out: Path) -> str:
+    """Compare run folders: a PNG for every family of metrics in ``out``, and the table.
+
+    Raises:
+        ReportError, RunError: a folder is no run, or has nothing to compare.
+        OSError: a figure cannot be written.
+    """
+    lines = lines_of([load_run(path) for path in runs])
+    out.mkdir(parents=True, exist_ok=True)
+    for family, png in family_figures(lines).items():
+        write_atomic(out / f"{family}.png", png)
+    return format_comparison(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: 0 when the figures are written, 2 for folders that can't be compared."""
     parser = argparse.ArgumentParser(
@@ -174,14 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     try:
-        lines = lines_of([load_run(path) for path in options.runs])
-        options.out.mkdir(parents=True, exist_ok=True)
-        for family, png in family_figures(lines).items():
-            write_atomic(options.out / f"{family}.png", png)
+        table = write_comparison(options.runs, options.out)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(format_comparison(lines))
+    print(table)
     print(f"figures: {options.out}")
     return 0
 

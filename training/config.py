@@ -14,7 +14,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,21 @@ from typing import Any
 import numpy as np
 
 from training.arms import ARMS
-from training.options import Kind, between, list_of, one_of, optional, string, whole
+from training.options import (
+    ConfigError,
+    Kind,
+    between,
+    list_of,
+    one_of,
+    optional,
+    string,
+    whole,
+)
+from training.presets import PRESETS, released
 
-EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
+__all__ = ["EXTRACTORS", "PRESETS", "Config", "ConfigError", "command_line", "flag", "parse_config"]
 
-
-class ConfigError(ValueError):
-    """An option that cannot be used: the message names it, its value and what was expected."""
+EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception", "vgg16")
 
 
 def _parse_weights(text: str) -> tuple[tuple[str, str], ...]:
@@ -139,6 +147,13 @@ class Config:
     extractor_weights: tuple[tuple[str, str], ...] = _option(
         (), _WEIGHTS, "selection", "local weight files or folders of extractors"
     )
+    select_within: str = _option(
+        "all",
+        one_of("all", "class"),
+        "selection",
+        "all: an arm picks from the whole pool; class: from each class of the pool by itself, as"
+        " many as is the share of the class in the pool (with --condition class)",
+    )
     threshold: float | None = _option(
         None,
         optional("auto", between(0, math.inf)),
@@ -191,6 +206,19 @@ class Config:
         "model",
         "the paper's six-level UNet of this width, in place of --widths",
     )
+    condition: str = _option(
+        "none",
+        one_of("none", "class"),
+        "model",
+        "what the models are told of an image: nothing, or its class",
+    )
+    label_dropout: float = _option(
+        0.1,
+        between(0, 1, from_low=True),
+        "model",
+        "share of the images of a training step whose class is hidden, which is what guidance needs"
+        " (with --condition class)",
+    )
     steps: int = _option(1100, whole(1), "model", "training steps of a generation")
     batch_size: int = _option(16, whole(1), "model", "images in a training step")
     lr: float = _option(
@@ -220,6 +248,13 @@ class Config:
         "sampling",
         "denoising steps per image",
     )
+    guidance: float = _option(
+        1.0,
+        between(0, math.inf, from_low=True),
+        "sampling",
+        "scale of classifier-free guidance: 1 is none, 0 ignores the class, more than 1 makes"
+        " samples more typical of their class (with --condition class)",
+    )
     sampling_batch_size: int = _option(256, whole(1), "sampling", "images sampled at once, at most")
 
     out: str | None = _option(
@@ -241,6 +276,34 @@ class Config:
         optional("auto", whole(1)),
         "run",
         "CPU threads to train and sample with; auto: 1 for images of at most 16x16, else all cores",
+        affects_results=False,
+    )
+    seeds: tuple[int, ...] | None = _option(
+        None,
+        optional("none", list_of(whole(0), distinct=True)),
+        "run",
+        "in place of --seed: a run for each of these, in folders of --out, and their comparison",
+        affects_results=False,
+    )
+    max_hours: float | None = _option(
+        None,
+        optional("none", between(0, math.inf)),
+        "run",
+        "stop after this many hours of this command, between two steps; the same command goes on",
+        affects_results=False,
+    )
+    max_disk: float | None = _option(
+        None,
+        optional("none", between(0, math.inf)),
+        "run",
+        "stop before a file that would take the run folder beyond this many GB (10^9 bytes)",
+        affects_results=False,
+    )
+    track: str | None = _option(
+        None,
+        optional("none", one_of("tensorboard", "wandb")),
+        "run",
+        "also send the metrics to TensorBoard (files in the run folder) or Weights & Biases",
         affects_results=False,
     )
     checkpoint_every: int = _option(
@@ -269,6 +332,16 @@ class Config:
                 f" got --widths {_shown(self.widths)} and --unet {self.unet}"
             )
 
+        if self.guidance != 1 and (self.condition == "none" or self.label_dropout == 0):
+            raise ConfigError(
+                f"--guidance {self.guidance:g} needs --condition class and a --label-dropout above"
+                f" 0, got --condition {self.condition} and --label-dropout {self.label_dropout:g}"
+            )
+        if self.select_within == "class" and self.condition == "none":
+            raise ConfigError(
+                "--select-within class needs images with a class: --condition must be class,"
+                " got none"
+            )
         if "real-fraction" in self.arms:
             if "greedy" not in self.arms[: self.arms.index("real-fraction")]:
                 raise ConfigError(
@@ -280,6 +353,11 @@ class Config:
                     "the arm real-fraction needs real images to choose from: --paradigm must be"
                     f" accumulate or accumulate-subsample, got {self.paradigm!r}"
                 )
+
+    @property
+    def guided(self) -> bool:
+        """Whether samples need the network's prediction both for their class and for none."""
+        return self.condition == "class" and self.guidance != 1
 
     def identity(self) -> dict[str, Any]:
         """The options that decide the results, as plain JSON values."""
@@ -296,51 +374,6 @@ class Config:
         # The length, because SeedSequence does not tell trailing zeros from nothing.
         entropy = [self.seed, zlib.crc32(purpose.encode()), len(path), *path]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-_PAPER: Mapping[str, Any] = {
-    "resolution": 32,
-    "generations": 8,
-    "metrics_real": 10_000,
-    "extractor": "dinov2",
-    "metrics_extractors": ("dinov2", "inception"),
-    # The paper states no threshold; this one is of its code, as all of _AS_RELEASED.
-    "threshold": 60.0,
-    "widths": None,
-    "unet": 48,
-    "steps": 128_256,  # 501 epochs of 32,768 images in batches of 128, kept over N
-    "batch_size": 128,
-    "lr": 1e-4,
-    "mixed_precision": "fp16",
-    "sampler": "ddpm",
-    "sampling_steps": 1000,
-    "checkpoint_every": 1000,
-}
-#: Where the released code differs from the paper, by paradigm; what a user gives comes first.
-_AS_RELEASED: Mapping[str, Mapping[str, Any]] = {
-    "replace": {"decay_when": "sweep", "decay": 0.95},
-    "accumulate": {"decay_when": "sweep", "decay": 0.8},
-}
-_RELEASED_THRESHOLDS = {"dinov2": 60.0, "pixel": 2000.0}
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "digits": {},
-    "smoke": {
-        "limit": 256,
-        "n": 48,
-        "generations": 2,
-        "metrics_real": 64,
-        "widths": (16, 16),
-        "steps": 30,
-        "batch_size": 16,
-        "ema": 0.9,
-        "sampling_steps": 5,
-        "sampling_batch_size": 48,
-        "checkpoint_every": 10,
-    },
-    "paper-cifar10": {**_PAPER, "data": "uoft-cs/cifar10:train", "channels": 3, "n": 32_768},
-    "paper-ffhq": {**_PAPER, "data": "", "channels": 3, "n": 8_192},
-    "paper-mnist": {**_PAPER, "data": "ylecun/mnist:train", "channels": 1, "n": 12_000},
-}
 
 
 def flag(name: str) -> str:
@@ -386,29 +419,6 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _released(preset: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run with those of the released code where it differs from the paper."""
-    paradigm = values.get("paradigm", Config.paradigm)
-    extractor = values.get("extractor", Config.extractor)
-    if not preset.startswith("paper-"):
-        raise ConfigError(f"--as-released needs a preset of the paper, got --preset {preset}")
-    if paradigm not in _AS_RELEASED:
-        raise ConfigError(
-            f"--as-released: the released code has the paradigms {', '.join(_AS_RELEASED)},"
-            f" got --paradigm {paradigm}"
-        )
-    if extractor not in _RELEASED_THRESHOLDS:
-        raise ConfigError(
-            f"--as-released: the released code selects by {' or '.join(_RELEASED_THRESHOLDS)},"
-            f" got --extractor {extractor}"
-        )
-    return {
-        **values,
-        **_AS_RELEASED[paradigm],
-        "threshold": _RELEASED_THRESHOLDS[extractor],
-    }
-
-
 def command_line(config: Config) -> str:
     """Every option of a config as it would be written on the command line, one a line."""
     lines = []
@@ -422,6 +432,14 @@ def command_line(config: Config) -> str:
             text = kind.expected.rpartition(" or ")[2] if value is None else _shown(value)
             lines.append(f"{flag(option.name)} {text}" if value != () else "")
     return "\n".join(filter(None, lines))
+
+
+def seed_runs(config: Config) -> list[Config]:
+    """The runs of ``--seeds``, each in its folder of ``--out``."""
+    return [
+        dataclasses.replace(config, seed=seed, seeds=None, out=f"{config.out}/seed-{seed}")
+        for seed in config.seeds or ()
+    ]
 
 
 def parse_config(argv: Sequence[str] | None = None) -> Config:
@@ -443,7 +461,13 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
         except ValueError:
             raise _unfit(name, kind, text) from None
     if as_released:
-        values = {**_released(preset, values), **{name: values[name] for name in given}}
+        paradigm = values.get("paradigm", Config.paradigm)
+        extractor = values.get("extractor", Config.extractor)
+        values |= {
+            name: value
+            for name, value in released(preset, paradigm, extractor).items()
+            if name not in given
+        }
     # A preset's choice of model gives way to the user's; only two choices of the user conflict.
     if "unet" in given and "widths" not in given:
         values["widths"] = None
@@ -455,4 +479,5 @@ def parse_config(argv: Sequence[str] | None = None) -> Config:
     name = preset if "data" not in given else Path(config.data).stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
     digest = hashlib.sha256(json.dumps(config.identity(), sort_keys=True).encode()).hexdigest()
-    return dataclasses.replace(config, out=f"runs/{name}-{digest[:8]}")
+    suffix = "" if config.seeds is None else "-seeds"
+    return dataclasses.replace(config, out=f"runs/{name}-{digest[:8]}{suffix}")

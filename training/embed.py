@@ -19,7 +19,8 @@ import torch
 from tqdm import tqdm
 
 from training.backbones import LOADERS, Backbone, ExtractorError
-from training.run import write_atomic
+from training.budget import UNLIMITED, Budget
+from training.processes import ALONE, Processes
 
 __all__ = ["EXTRACTORS", "Extractor", "ExtractorError", "extract", "load_extractor"]
 
@@ -57,29 +58,45 @@ class Extractor:
                 digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def __call__(self, images: Images) -> Features:
+    def __call__(self, images: Images, processes: Processes = ALONE) -> Features:
         """Extract features; pixels are flattened, in 0..255, as floats that do not wrap around.
 
         A network's features may differ in the last bits, by about 1e-5 of their size, with the
         batch size, the number of threads and the device. Greys are repeated over three channels.
+        Several processes, each given the same images, share the batches and all get all features.
 
         Raises:
             ValueError: the images are not uint8 [N, H, W, 1 or 3], or there are none.
+            LostError: another process has ended.
         """
         _check(images)
         if self._backbone is None:
             return images.reshape(len(images), -1).astype(np.float32)
-        parts = []
+        backbone = self._backbone
         starts = range(0, len(images), self._batch_size)
+
+        def forward(start: int) -> Features:
+            part = np.ascontiguousarray(images[start : start + self._batch_size])
+            batch = torch.tensor(part, device=self._device)  # a copy: images may be read-only
+            batch = batch.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)  # [B, 3, H, W]
+            features: Features = backbone.forward(batch).float().cpu().numpy()
+            bar.update(processes.size)
+            return features
+
         # One batch needs no bar; None: on a terminal only.
-        quiet = True if len(starts) == 1 else None
-        with torch.inference_mode():
-            for start in tqdm(starts, desc=self.name, unit="", leave=False, disable=quiet):
-                part = np.ascontiguousarray(images[start : start + self._batch_size])
-                batch = torch.tensor(part, device=self._device)  # a copy: images may be read-only
-                batch = batch.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)  # [B, 3, H, W]
-                parts.append(self._backbone.forward(batch).float().cpu().numpy())
-        return np.concatenate(parts)
+        quiet = True if len(starts) == 1 or not processes.leads else None
+        with (
+            torch.inference_mode(),
+            tqdm(total=len(starts), desc=self.name, unit="", leave=False, disable=quiet) as bar,
+        ):
+            return np.concatenate(processes.spread(starts, forward))
+
+    def logits(self, features: Features) -> Features | None:
+        """Logits float32 [N, C] from features, by a network that tells classes; None by others."""
+        if self._backbone is None or self._backbone.class_weights is None:
+            return None
+        weights = self._backbone.class_weights.detach().float().cpu().numpy()
+        return np.asarray(features @ weights.T)
 
 
 def load_extractor(
@@ -90,7 +107,7 @@ def load_extractor(
     Args:
         name: "pixel"; or a network, whose features, input size and weights
             `training.backbones` states: "efficientnet_lite0" [N, 320], "clip" [N, 512], "dinov2"
-            [N, 384], "inception" [N, 2048].
+            [N, 384], "inception" [N, 2048], "vgg16" [N, 4096].
         weights: a local file (.safetensors, or a state dict of torch.save); for clip also a tag
             of open_clip. None: efficientnet_lite0's from its package, the others' from their
             local caches or the network.
@@ -113,29 +130,42 @@ def load_extractor(
     return Extractor(backbone.name, backbone, device=device, batch_size=batch_size)
 
 
-def extract(extractor: Extractor, images: Images, *, cache_dir: Path | None = None) -> Features:
+def extract(
+    extractor: Extractor,
+    images: Images,
+    *,
+    cache_dir: Path | None = None,
+    processes: Processes = ALONE,
+    budget: Budget = UNLIMITED,
+) -> Features:
     """Features of images, float32 [N, D], from the cache where they are there.
 
     A cache file is named by the content of the images and of the extractor, so it can be shared,
     and never goes stale. It is written whole or not at all; a damaged one is made again. Pixels
     are not cached: to read them takes as long as to make them.
 
+    Args:
+        processes: those that extract together, each with the same images; all get all features.
+        budget: what the folder of the run may hold.
+
     Raises:
         ValueError: images as `Extractor` does not take them.
         OSError: the cache cannot be written.
+        BudgetSpent: the cache would take more than the budget has.
+        LostError: another process has ended.
     """
     _check(images)
     if cache_dir is None or extractor.name == "pixel":
-        return extractor(images)
+        return extractor(images, processes)
     key = hashlib.sha256(f"{extractor.identity} {images.shape}".encode())
     key.update(np.ascontiguousarray(images).data)
     path = cache_dir / f"{extractor.name}-{key.hexdigest()[:32]}.npz"
-    features = _read_cache(path, len(images))
+    features = processes.first(lambda: _read_cache(path, len(images)))
     if features is None:
-        features = extractor(images)
+        features = made = extractor(images, processes)
         content = io.BytesIO()
-        np.savez(content, features=features)  # unlike .npy, it has a checksum
-        write_atomic(path, content.getvalue())
+        np.savez(content, features=made)  # unlike .npy, it has a checksum
+        processes.first(lambda: budget.write(path, content.getvalue()))
     return features
 
 

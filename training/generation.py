@@ -2,13 +2,15 @@
 
 A phase whose result is in the run folder is read, not repeated. Its result is the last file that
 the phase writes, so the folder never claims a phase that was cut short.
+
+Of several processes the first alone decides, selects and writes; all train, sample and embed.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,16 @@ from diffusers import UNet2DModel
 from tqdm import tqdm
 
 from training.arms import ARMS, Features
+from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
 from training.embed import Extractor, extract, load_extractor
 from training.grids import grid_png
-from training.metrics import FeatureTriple, generation_metrics
+from training.labels import Labels, sampling_labels
+from training.measure import measure
 from training.model import load_model, model_bytes, resolve_device, training_threads
 from training.plan import samples_needed
-from training.run import RunFolder, write_atomic
+from training.processes import ALONE, Processes
+from training.run import RunFolder
 from training.sample import sample
 from training.select import (
     REAL,
@@ -50,7 +55,11 @@ class Experiment:
 
     Attributes:
         images: the data set, uint8 [M, H, W, C], M >= N.
+        labels: the class of each image, int64 [M], where the models are told it.
+        n_classes: how many classes there are.
         show: show progress bars.
+        processes: those that make the run together.
+        budget: what the command may spend.
         seconds: of the phases of the generation that is being made.
     """
 
@@ -58,14 +67,38 @@ class Experiment:
     run: RunFolder
     images: Images
     extractors: Mapping[str, Extractor]
+    labels: Labels | None = None
+    n_classes: int = 0
     show: bool = False
+    processes: Processes = ALONE
+    budget: Budget = UNLIMITED
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is there, as the first process sees it."""
+        return self.processes.first(path.exists)
+
+    def write(self, path: Path, content: Callable[[], bytes]) -> None:
+        """Write a file of the run within the budget, by the first process."""
+        self.processes.first(lambda: self.budget.write(path, content()))
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there, by the first process."""
+        self.processes.first(lambda: path.unlink(missing_ok=True))
+
+    def check_time(self) -> None:
+        """Raise BudgetSpent in every process when the first one's time is over."""
+        self.processes.first(self.budget.check_time)
 
     def embed(self, name: str, images: Images) -> Features:
         """Features of images, float32 [N, D], cached in the run folder."""
         started = time.monotonic()
         features: Features = extract(
-            self.extractors[name], images, cache_dir=self.run.path / "cache"
+            self.extractors[name],
+            images,
+            cache_dir=self.run.path / "cache",
+            processes=self.processes,
+            budget=self.budget,
         )
         spent = time.monotonic() - started
         self.seconds["embed"] = self.seconds.get("embed", 0.0) + spent
@@ -87,11 +120,12 @@ def load_extractors(config: Config) -> dict[str, Extractor]:
 def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[str, Any]:
     """Make a generation, or what is missing of it, and return its line of metrics."""
     experiment.seconds.clear()
+    experiment.check_time()
     training = _choose(experiment, arm, generation)
     with training_threads(experiment.config, training.images.shape[1]):
         model = _train(experiment, arm, generation, training)
-        samples = _sample(experiment, arm, generation, model)
-    metrics = _measure(experiment, training, samples)
+        samples = _sample(experiment, arm, generation, model, training)
+    metrics = measure(experiment, arm, generation, training, samples)
     phases = ("select", "train", "sample", "embed", "metrics")
     return {
         "arm": arm,
@@ -106,14 +140,15 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
     """The training set: N real images at first, then the arm's picks from its pool.
 
     picks.npz holds, in the order of picking, each image's provenance (``generation``, 0 for real,
-    and ``index``) and its ``position`` in the pool. Training sees the picks in pool order, so that
-    arms that pick the same images train the same model.
+    and ``index``), its ``position`` in the pool and, for class-conditional models, its ``label``.
+    Training sees the picks in pool order, so that arms that pick the same images train the same
+    model.
     """
     folder = experiment.run.generation_dir(arm, generation)
     fresh = _real_pool(experiment, generation, fresh_per_generation(experiment.config, arm))
     pool = fresh if generation == 1 else join([fresh, _candidates(experiment, arm, generation)])
     path = folder / "picks.npz"
-    if path.exists():
+    if experiment.has(path):
         with np.load(path) as saved:
             experiment.seconds["select"] = float(saved["seconds"])
             return pool.take(np.sort(saved["position"]))
@@ -124,13 +159,14 @@ def _choose(experiment: Experiment, arm: str, generation: int) -> Pool:
         positions = np.concatenate([positions, len(fresh) + picks])
     training = pool.take(np.sort(positions))
     picked = pool.take(positions)
-    write_atomic(folder / "training.png", grid_png(training.images))
-    write_atomic(
+    experiment.write(folder / "training.png", lambda: grid_png(training.images))
+    experiment.write(
         path,
-        _npz(
+        lambda: _npz(
             generation=picked.generation,
             index=picked.index,
             position=positions,
+            **_labelled("label", picked.labels),
             seconds=experiment.seconds.get("select", 0.0),
         ),
     )
@@ -144,21 +180,44 @@ def _pick(experiment: Experiment, arm: str, generation: int, pool: Pool) -> npt.
     if ARMS[arm].reads_features:
         parts = [pool.images[pool.generation == g] for g in np.unique(pool.generation)]
         features = np.concatenate([experiment.embed(config.extractor, part) for part in parts])
-    real_share = 0.0
+    real_share: float | npt.NDArray[np.float64] = 0.0
     if arm == "real-fraction":
-        with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
-            real_share = float(np.mean(saved["generation"] == REAL))
+        real_share = _real_share_of_greedy(experiment, generation)
     started = time.monotonic()
-    real = pool.generation == REAL
-    positions = pick(config, arm, features, generation=generation, real=real, real_share=real_share)
+    positions = experiment.processes.first(
+        lambda: pick(
+            config,
+            arm,
+            features,
+            generation=generation,
+            real=pool.generation == REAL,
+            real_share=real_share,
+            labels=pool.labels,
+        )
+    )
     experiment.seconds["select"] = time.monotonic() - started
     return positions
+
+
+def _real_share_of_greedy(
+    experiment: Experiment, generation: int
+) -> float | npt.NDArray[np.float64]:
+    """The share of real images among the picks of greedy, or [K] of those in each class."""
+    with np.load(experiment.run.generation_dir("greedy", generation) / "picks.npz") as saved:
+        real = saved["generation"] == REAL
+        if experiment.config.select_within == "all":
+            return float(np.mean(real))
+        counts, reals = (
+            np.bincount(saved["label"], weights, experiment.n_classes) for weights in (None, real)
+        )
+    return reals / np.maximum(counts, 1)
 
 
 def _real_pool(experiment: Experiment, generation: int, count: int) -> Pool:
     """The real images that a generation is given: the first one's N, or ``count`` fresh ones."""
     index = real_images(experiment.config, len(experiment.images), generation, count)
-    return Pool(experiment.images[index], np.full(len(index), REAL), index)
+    labels = None if experiment.labels is None else experiment.labels[index]
+    return Pool(experiment.images[index], np.full(len(index), REAL), index, labels)
 
 
 def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
@@ -171,7 +230,8 @@ def _candidates(experiment: Experiment, arm: str, generation: int) -> Pool:
         path = experiment.run.generation_dir(arm, earlier) / "samples.npz"
         with np.load(path) as saved:
             images = saved["images"][:count]
-        pools.append(Pool(images, np.full(count, earlier), np.arange(count)))
+            labels = saved["labels"][:count] if "labels" in saved else None
+        pools.append(Pool(images, np.full(count, earlier), np.arange(count), labels))
     pool = join(pools)
     if config.paradigm != "accumulate-subsample":
         return pool
@@ -183,66 +243,113 @@ def _train(experiment: Experiment, arm: str, generation: int, training: Pool) ->
     config = experiment.config
     folder = experiment.run.generation_dir(arm, generation)
     path, checkpoint = folder / "model.safetensors", folder / "checkpoint.safetensors"
-    if path.exists():
+    if experiment.has(path):
         model, seconds = load_model(path)
         model.to(resolve_device(config))
     else:
         model, seconds = train(
             config,
             training.images,
+            training.labels,
+            experiment.n_classes,
             generation=generation,
             checkpoint=checkpoint,
             progress=experiment.show,
+            processes=experiment.processes,
+            budget=experiment.budget,
         )
-        write_atomic(path, model_bytes(model, seconds=seconds))
-    checkpoint.unlink(missing_ok=True)
+        experiment.write(path, lambda: model_bytes(model, seconds=seconds))
+    experiment.remove(checkpoint)
     experiment.seconds["train"] = seconds
     return model
 
 
-def _sample(experiment: Experiment, arm: str, generation: int, model: UNet2DModel) -> Images:
+def _sample(
+    experiment: Experiment, arm: str, generation: int, model: UNet2DModel, training: Pool
+) -> Images:
     """The generation's samples, of which the metrics see the first N.
 
-    samples.npz holds ``images``, as many as the next generation may pick from. A long sampling
-    keeps what it has in samples.part.npz meanwhile.
+    samples.npz holds ``images``, as many as the next generation may pick from, and for
+    class-conditional models the ``labels`` that they were sampled for. A long sampling keeps what
+    it has in samples.part.npz meanwhile.
     """
     config = experiment.config
     folder = experiment.run.generation_dir(arm, generation)
     path, part = folder / "samples.npz", folder / "samples.part.npz"
-    if path.exists():
+    if experiment.has(path):
         images, seconds = _load_samples(path)
     else:
         count = samples_needed(config, arm, generation)
-        batches: list[Images] = []
-        before = 0.0
-        if part.exists():
-            images, before = _load_samples(part)
-            batches.append(images)
-        first = sum(map(len, batches))
-        started = written = time.monotonic()
-        with tqdm(
-            total=count,
-            initial=first,
-            desc="sampling",
-            unit="image",
-            leave=False,
-            disable=None if experiment.show else True,
-        ) as bar:
-            for batch in sample(config, model, generation=generation, first=first, count=count):
-                batches.append(batch)
-                bar.update(len(batch))
-                now = time.monotonic()
-                if now - written > _SECONDS_BETWEEN_PARTS:
-                    content = _npz(images=np.concatenate(batches), seconds=before + now - started)
-                    write_atomic(part, content)
-                    written = now
-        images = np.concatenate(batches)
-        seconds = before + time.monotonic() - started
-        write_atomic(folder / "samples.png", grid_png(images))
-        write_atomic(path, _npz(images=images, seconds=seconds))
-    part.unlink(missing_ok=True)
+        labels = None
+        if training.labels is not None:
+            labels = sampling_labels(config, training.labels, generation=generation, count=count)
+        images, seconds = _sample_rest(experiment, generation, model, labels, count, part)
+        experiment.write(folder / "samples.png", lambda: grid_png(images))
+        experiment.write(
+            path, lambda: _npz(images=images, **_labelled("labels", labels), seconds=seconds)
+        )
+    experiment.remove(part)
     experiment.seconds["sample"] = seconds
     return images[: config.n]
+
+
+def _sample_rest(
+    experiment: Experiment,
+    generation: int,
+    model: UNet2DModel,
+    labels: Labels | None,
+    count: int,
+    part: Path,
+) -> tuple[Images, float]:
+    """All samples of a generation from the part that is there, and the seconds that they took."""
+    config, processes = experiment.config, experiment.processes
+    batches: list[Images] = []
+    before = 0.0
+    if experiment.has(part):
+        images, before = _load_samples(part)
+        batches.append(images)
+    first = sum(map(len, batches))
+    started = written = time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - started
+
+    def keep() -> None:
+        experiment.write(part, lambda: _npz(images=np.concatenate(batches), seconds=seconds()))
+
+    def due() -> bool:
+        return time.monotonic() - written > _SECONDS_BETWEEN_PARTS
+
+    with tqdm(
+        total=count,
+        initial=first,
+        desc="sampling",
+        unit="image",
+        leave=False,
+        disable=None if experiment.show else True,
+    ) as bar:
+        for batch in sample(
+            config,
+            model,
+            labels,
+            generation=generation,
+            first=first,
+            count=count,
+            processes=processes,
+        ):
+            batches.append(batch)
+            bar.update(len(batch))
+            if sum(map(len, batches)) == count:
+                break
+            try:
+                experiment.check_time()
+            except BudgetSpent:
+                keep()
+                raise
+            if processes.first(due):
+                keep()
+                written = time.monotonic()
+    return np.concatenate(batches), seconds()
 
 
 def _load_samples(path: Path) -> tuple[Images, float]:
@@ -250,23 +357,9 @@ def _load_samples(path: Path) -> tuple[Images, float]:
         return saved["images"], float(saved["seconds"])
 
 
-def _measure(experiment: Experiment, training: Pool, samples: Images) -> dict[str, float]:
-    config = experiment.config
-    rng = np.random.default_rng(config.derive_seed("metrics"))
-    count = min(config.metrics_real, len(experiment.images))
-    real = experiment.images[np.sort(rng.choice(len(experiment.images), count, replace=False))]
-    features = {
-        experiment.extractors[name].name: FeatureTriple(
-            experiment.embed(name, training.images),
-            experiment.embed(name, samples),
-            experiment.embed(name, real),
-        )
-        for name in config.metrics_extractors
-    }
-    started = time.monotonic()
-    metrics = generation_metrics(features)
-    experiment.seconds["metrics"] = time.monotonic() - started
-    return metrics
+def _labelled(name: str, labels: Labels | None) -> dict[str, Labels]:
+    """Labels as an array of a file; no array where there are none."""
+    return {} if labels is None else {name: labels}
 
 
 def _npz(**arrays: Any) -> bytes:

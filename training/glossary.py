@@ -70,6 +70,15 @@ METRICS: dict[str, Metric] = {
             _ENTROPY_SOURCE,
         ),
         Metric(
+            "entropy_samples_class",
+            "entropy",
+            "Entropy within the classes",
+            "nats",
+            "The entropy of the samples of one class, averaged over the classes. It falls where "
+            "each class becomes more uniform, though the classes stay apart.",
+            _ENTROPY_SOURCE,
+        ),
+        Metric(
             "generalization",
             "generalization",
             "Generalization score",
@@ -99,6 +108,16 @@ METRICS: dict[str, Metric] = {
             "Bińkowski et al. 2018, arXiv:1801.01401",
         ),
         Metric(
+            "inception_score",
+            "inception_score",
+            "Inception Score",
+            "",
+            "How surely Inception tells the class of each sample, and how many classes there are. "
+            "Higher is better. It does not look at the real images, and means little for images "
+            "that are unlike ImageNet's.",
+            "Salimans et al. 2016, arXiv:1606.03498",
+        ),
+        Metric(
             "precision",
             "precision_recall",
             "Precision",
@@ -113,6 +132,16 @@ METRICS: dict[str, Metric] = {
             "Recall",
             "share of the real images",
             "Share of the real images that lie among the samples: how much of the variety is left.",
+            _PRECISION_SOURCE,
+            (0.0, 1.0),
+        ),
+        Metric(
+            "recall_class",
+            "precision_recall",
+            "Recall within the classes",
+            "share of the real images",
+            "Share of the real images of a class that lie among the samples of the same class, "
+            "averaged over the classes.",
             _PRECISION_SOURCE,
             (0.0, 1.0),
         ),
@@ -148,6 +177,8 @@ def parse_key(key: str) -> Series | None:
         return None
     if key in ("fid", "kid"):
         return Series(key, METRICS["fd" if key == "fid" else "kd"], INCEPTION)
+    if key == "inception_score":
+        return Series(key, METRICS[key], INCEPTION)
     if key.startswith(("fd_", "kd_")):
         return Series(key, METRICS[key[:2]], key[3:])
     name, _, extractor = key.partition("/")

@@ -1,7 +1,7 @@
 """What is measured of a generation, from the features of its images.
 
-Keys carry the extractor's name, because a figure means nothing without it. Only what Inception's
-standard weights gave is called FID and KID.
+Keys carry the extractor's name, because a figure means nothing without it. Only what torch-fidelity
+makes of the features of Inception's standard weights is called FID, KID and Inception Score.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 import fastsel
+from training.labels import Labels
 
 Features = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 #: Neighbours that span the manifolds of precision and recall.
 NEIGHBOURS = 3
+
+#: The quantiles that tell the distribution of the generalization score.
+QUANTILES = tuple(i / 20 for i in range(21))
+
+# torch-fidelity's defaults.
+_KID_SUBSET = 1000
+_SCORE_PARTS = 10
 
 _BLOCK = 1 << 22  # entries of a distance or kernel matrix at a time
 
@@ -31,19 +39,24 @@ class FeatureTriple(NamedTuple):
     real: Features
 
 
-def generation_metrics(features: Mapping[str, FeatureTriple]) -> dict[str, float]:
+def generation_metrics(
+    features: Mapping[str, FeatureTriple], logits: Mapping[str, Features] | None = None
+) -> dict[str, float | list[float]]:
     """The metrics of one generation.
 
     For each extractor, in its units: entropy_train/ and entropy_samples/ (Kozachenko-Leonenko, in
     nats; where an image has a duplicate, the distance 0 counts as 1e-10), generalization/ (of the
-    samples, from the training set) and trace_cov/ (of the training set). For each but "pixel",
-    whose distances say little of how images look: fd_ and kd_ (Fréchet and kernel distance of
-    samples and real images), precision/ and recall/. For "inception", fid and kid in place of
-    fd_inception and kd_inception: the key must be the `name` of the extractor, which tells whether
-    its weights are the standard ones.
+    samples, from the training set), generalization_quantiles/ (the `QUANTILES` of the distances
+    that it is the mean of) and trace_cov/ (of the training set). For each but "pixel", whose
+    distances say little of how images look: fd_ and kd_ (Fréchet and kernel distance of samples and
+    real images), precision/ and recall/. For "inception" torch-fidelity's fid and kid in place of
+    fd_inception and kd_inception, and with logits inception_score: the key must be the `name` of
+    the extractor, which tells whether its weights are the standard ones.
 
     Args:
         features: by the name of the extractor.
+        logits: of the samples, [N, C], by the name of the extractor; only those of "inception" are
+            used.
 
     Raises:
         ValueError: a set that has fewer images than precision and recall need, 4, or other
@@ -56,21 +69,104 @@ def generation_metrics(features: Mapping[str, FeatureTriple]) -> dict[str, float
         >>> sorted(generation_metrics({"clip": FeatureTriple(*points)}))[:3]
         ['entropy_samples/clip', 'entropy_train/clip', 'fd_clip']
     """
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float | list[float]] = {}
     for name, triple in features.items():
         _check(name, triple)
         training, samples, real = triple
         metrics[f"entropy_train/{name}"] = fastsel.kl_entropy(training, duplicates="floor")
         metrics[f"entropy_samples/{name}"] = fastsel.kl_entropy(samples, duplicates="floor")
-        metrics[f"generalization/{name}"] = fastsel.generalization_score(samples, training)
-        metrics[f"trace_cov/{name}"] = training.var(axis=0, ddof=1, dtype=np.float64).sum()
+        score, distances = fastsel.generalization_score(samples, training, return_distances=True)
+        metrics[f"generalization/{name}"] = score
+        metrics[f"generalization_quantiles/{name}"] = np.quantile(distances, QUANTILES).tolist()
+        trace = training.var(axis=0, ddof=1, dtype=np.float64).sum()
+        metrics[f"trace_cov/{name}"] = float(trace)
         if name == "pixel":
             continue
-        fd, kd = ("fid", "kid") if name == "inception" else (f"fd_{name}", f"kd_{name}")
-        metrics[fd] = frechet_distance(samples, real)
-        metrics[kd] = kernel_distance(samples, real)
+        if name == "inception":
+            metrics |= fidelity_metrics(samples, real, (logits or {}).get(name))
+        else:
+            metrics[f"fd_{name}"] = frechet_distance(samples, real)
+            metrics[f"kd_{name}"] = kernel_distance(samples, real)
         metrics[f"precision/{name}"], metrics[f"recall/{name}"] = precision_recall(samples, real)
-    return {key: float(value) for key, value in metrics.items()}
+    return metrics
+
+
+def fidelity_metrics(
+    samples: Features, real: Features, logits: Features | None = None
+) -> dict[str, float]:
+    """torch-fidelity's own FID and KID, and with logits its Inception Score, with its defaults.
+
+    KID is the mean over 100 subsets of 1,000 images, or of all where there are fewer; the Inception
+    Score over ten parts. Both are drawn with its own seed, so that they are the same every time.
+
+    Args:
+        samples: standard Inception features [N, 2048].
+        real: the same of the real images, [M, 2048].
+        logits: of the samples, without the bias, [N, 1008].
+    """
+    import torch
+    from torch_fidelity import metric_fid, metric_isc, metric_kid
+
+    sets = [torch.from_numpy(np.ascontiguousarray(rows)) for rows in (samples, real)]
+    moments = [metric_fid.fid_features_to_statistics(rows) for rows in sets]
+    fid = metric_fid.fid_statistics_to_metric(*moments, verbose=False)
+    size = min(_KID_SUBSET, len(samples), len(real))
+    kid = metric_kid.kid_features_to_metric(*sets, kid_subset_size=size, verbose=False)
+    found = {
+        "fid": fid[metric_fid.KEY_METRIC_FID],
+        "kid": kid[metric_kid.KEY_METRIC_KID_MEAN],
+    }
+    if logits is not None:
+        parts = min(_SCORE_PARTS, len(logits))
+        score = metric_isc.isc_features_to_metric(torch.from_numpy(logits), splits=parts)
+        found["inception_score"] = score[metric_isc.KEY_METRIC_ISC_MEAN]
+    return {key: float(value) for key, value in found.items()}
+
+
+class LabelTriple(NamedTuple):
+    """The class of every row of a :class:`FeatureTriple`, each int64 [*], below K."""
+
+    training: Labels
+    samples: Labels
+    real: Labels
+
+
+def class_metrics(
+    features: Mapping[str, FeatureTriple], labels: LabelTriple, n_classes: int
+) -> dict[str, list[float | None]]:
+    """Metrics of each class by itself, a list of K values each.
+
+    share_train: the share of the class in the training set. For each extractor entropy_train/ and
+    entropy_samples/ among the images of the class, and but for "pixel" recall/: the share of the
+    real images of the class that lie among its samples. As :func:`generation_metrics` defines
+    them; None for a class that has too few images, 2 for an entropy and 4 for recall.
+    """
+    share = np.bincount(labels.training, minlength=n_classes) / len(labels.training)
+    found: dict[str, list[float | None]] = {"share_train": share.tolist()}
+    for name, triple in features.items():
+        for c in range(n_classes):
+            training, samples, real = (
+                rows[own == c] for rows, own in zip(triple, labels, strict=True)
+            )
+            for kind, rows in (("entropy_train", training), ("entropy_samples", samples)):
+                value = fastsel.kl_entropy(rows, duplicates="floor") if len(rows) > 1 else None
+                found.setdefault(f"{kind}/{name}", []).append(value)
+            if name != "pixel":
+                enough = min(len(samples), len(real)) > NEIGHBOURS
+                recall = float(_covered(real, samples).mean()) if enough else None
+                found.setdefault(f"recall/{name}", []).append(recall)
+    return found
+
+
+def class_means(by_class: Mapping[str, list[float | None]]) -> dict[str, float]:
+    """Means over the classes that have a value: entropy_samples_class/ and recall_class/."""
+    means = {}
+    for key, values in by_class.items():
+        name, _, extractor = key.partition("/")
+        known = [value for value in values if value is not None]
+        if name in ("entropy_samples", "recall") and known:
+            means[f"{name}_class/{extractor}"] = float(np.mean(known))
+    return means
 
 
 def frechet_distance(a: Features, b: Features) -> float:

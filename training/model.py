@@ -99,12 +99,15 @@ def training_threads(config: Config, resolution: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def unet_arguments(config: Config, resolution: int, channels: int) -> dict[str, Any]:
+def unet_arguments(
+    config: Config, resolution: int, channels: int, n_classes: int = 0
+) -> dict[str, Any]:
     """Arguments of UNet2DModel for the options and the data.
 
     ``--unet W`` is the paper's: widths W·(1, 1, 2, 2, 4, 4), two layers a level, attention in the
     fifth. ``--widths`` is for data and machines too small for that: one layer a level and no
-    attention. Both have down- and upsampling between levels.
+    attention. Both have down- and upsampling between levels. With ``n_classes`` the embedding of
+    the timestep has that of the class added, and the label ``n_classes`` stands for no class.
 
     Raises:
         ConfigError: the images cannot be halved as often as the levels need.
@@ -116,6 +119,9 @@ def unet_arguments(config: Config, resolution: int, channels: int) -> dict[str, 
         assert config.widths is not None
         widths = config.widths
         option, layers, groups, attention = "--widths " + ",".join(map(str, widths)), 1, 8, None
+        if min(widths) == groups:
+            # A group of one channel would normalise away what embeddings add to each channel.
+            groups //= 2
     levels = len(widths)
     divisor = 2 ** (levels - 1)
     if resolution % divisor:
@@ -136,25 +142,31 @@ def unet_arguments(config: Config, resolution: int, channels: int) -> dict[str, 
         ),
         "norm_num_groups": groups,
         "add_attention": attention is not None,
+        **({"num_class_embeds": n_classes + 1} if n_classes else {}),
     }
 
 
-def build_unet(config: Config, resolution: int, channels: int, *, seed: int) -> UNet2DModel:
+def build_unet(
+    config: Config, resolution: int, channels: int, n_classes: int = 0, *, seed: int
+) -> UNet2DModel:
     """A freshly initialised network on the CPU; the weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return UNet2DModel(**unet_arguments(config, resolution, channels))
+        return UNet2DModel(**unet_arguments(config, resolution, channels, n_classes))
 
 
-def count_parameters(config: Config, resolution: int, channels: int) -> int:
+def count_parameters(config: Config, resolution: int, channels: int, n_classes: int = 0) -> int:
     """Parameters of the network, without allocating them."""
     with torch.device("meta"):
-        model = UNet2DModel(**unet_arguments(config, resolution, channels))
+        model = UNet2DModel(**unet_arguments(config, resolution, channels, n_classes))
     return sum(p.numel() for p in model.parameters())
 
 
 def count_flops(config: Config, resolution: int, channels: int) -> int:
-    """Floating-point operations of the network for one image, a multiply and an add being two."""
+    """Floating-point operations of the network for one image, a multiply and an add being two.
+
+    To look up the embedding of a class takes none.
+    """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = UNet2DModel(**unet_arguments(config, resolution, channels))
         model(torch.empty(1, channels, resolution, resolution), torch.zeros(1))

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 
+class ConfigError(ValueError):
+    """An option that cannot be used: the message names it, its value and what was expected."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A set of values.
@@ -40,12 +44,18 @@ def whole(low: int, high: int | None = None) -> Kind:
     return Kind(f"a whole number {limits}", int, valid)
 
 
-def between(low: float, high: float) -> Kind:
-    """A number between two others, both excluded; never NaN."""
-    expected = f"a number greater than {low:g} and less than {high:g}"
-    if math.isinf(high):
-        expected = f"a finite number greater than {low:g}"
-    return Kind(expected, float, lambda v: isinstance(v, int | float) and low < v < high)
+def between(low: float, high: float, *, from_low: bool = False) -> Kind:
+    """A number between two others, the higher excluded, the lower if not ``from_low``; no NaN."""
+    above = f"{'of at least' if from_low else 'greater than'} {low:g}"
+    expected = f"a finite number {above}" if math.isinf(high) else f"a number {above}"
+    expected += "" if math.isinf(high) else f" and less than {high:g}"
+
+    def valid(value: Any) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return low < value < high or (from_low and value == low)
+
+    return Kind(expected, float, valid)
 
 
 def one_of(*choices: str | int) -> Kind:

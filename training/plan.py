@@ -8,8 +8,8 @@ from training.config import Config
 from training.model import count_flops, count_parameters
 from training.select import candidates_per_generation
 
-# The widest features of our extractors, Inception's; pixels may be wider.
-_WIDEST_FEATURES = 2048
+# The widest features of our extractors, those of VGG-16; pixels may be wider.
+_WIDEST_FEATURES = 4096
 # A grid of 64 images with room for text, and the plots and report of a run.
 _GRID_BYTES = 300_000
 _REPORT_BYTES = 20_000_000
@@ -53,7 +53,7 @@ def disk_bytes(config: Config, resolution: int, channels: int) -> int:
         + checkpoint
         + sampled * pixels
         + 4 * embedded * features
-        + 2 * _GRID_BYTES * len(places)
+        + 3 * _GRID_BYTES * len(places)
         + _REPORT_BYTES
     )
 
@@ -62,14 +62,15 @@ def run_flops(config: Config, resolution: int, channels: int) -> tuple[int, int]
     """Floating-point operations of all training and of all sampling.
 
     With F those of the network for one image: 3 F x steps x batch size x models, and F x sampling
-    steps x images. Embedding, selection and metrics are left out.
+    steps x images, twice that with guidance. Embedding, selection and metrics are left out.
     """
     places = generations_to_train(config)
     one = count_flops(config, resolution, channels)
     sampled = sum(samples_needed(config, arm, generation) for arm, generation in places)
+    passes = 2 if config.guided else 1
     return (
         _TRAINING_PASSES * one * config.steps * config.batch_size * len(places),
-        one * config.sampling_steps * sampled,
+        passes * one * config.sampling_steps * sampled,
     )
 
 
@@ -83,15 +84,25 @@ def _cost(config: Config, resolution: int, channels: int) -> str:
 
 
 def describe(
-    config: Config, source: str, n_images: int | None, resolution: int, channels: int
+    config: Config,
+    source: str,
+    n_images: int | None,
+    resolution: int,
+    channels: int,
+    n_classes: int | None = None,
 ) -> str:
-    """The plan in words, a line for each part; ``n_images`` None where they were not read."""
+    """The plan in words, a line for each part.
+
+    ``n_images`` and ``n_classes`` are None where the data were not read; then the parameters are
+    those without the embedding of the classes.
+    """
     places = generations_to_train(config)
     sampled = sum(samples_needed(config, arm, generation) for arm, generation in places)
-    parameters = count_parameters(config, resolution, channels)
+    parameters = count_parameters(config, resolution, channels, n_classes or 0)
     epochs = config.steps * config.batch_size / config.n
     size = f"{resolution}x{resolution}x{channels}"
     threshold = "auto" if config.threshold is None else f"{config.threshold:g}"
+    within = ", within classes" if config.select_within == "class" else ""
     images = "images" if n_images is None else f"{n_images:,} images"
     n_real = config.metrics_real if n_images is None else min(config.metrics_real, n_images)
     lines = {
@@ -99,8 +110,10 @@ def describe(
         "experiment": f"{config.paradigm}, {', '.join(config.arms)};"
         f" {config.generations} generations of {config.n:,} images",
         "selection": f"from {config.pool_factor} x {config.n:,} samples a generation,"
-        f" {config.extractor} features, threshold {threshold}",
+        f" {config.extractor} features, threshold {threshold}{within}",
         "model": f"UNet of {parameters:,} parameters, {len(places)} to train",
+        "classes": f"{'those of the data' if n_classes is None else n_classes}, hidden from"
+        f" {config.label_dropout:.0%} of the images of a step; guidance {config.guidance:g}",
         "training": f"{config.steps:,} steps of {config.batch_size} ({epochs:,.0f} epochs) each,"
         f" {config.device}, mixed precision {config.mixed_precision}",
         "sampling": f"{sampled:,} images in all, {config.sampler} with"
@@ -109,6 +122,8 @@ def describe(
         "cost": _cost(config, resolution, channels),
         "disk": f"at most {_megabytes(disk_bytes(config, resolution, channels))} in {config.out}",
     }
+    if config.condition == "none":
+        del lines["classes"]
     return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run: curves over generations, seconds by phase, and the picture of a collapse.
+"""The figures of a run: curves over generations, seconds by phase, and what all figures share.
 
 Figures are built on Figure objects alone: no pyplot, no window, no state left behind.
 """
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -124,7 +123,7 @@ def _family_figure(
     with matplotlib.rc_context(STYLE):
         figure, axes_of = panels(len(members))
         for axes, series in zip(axes_of, members, strict=True):
-            _draw_curves(axes, records, styles, series.key)
+            draw_curves(axes, records, styles, series.key)
             name_axes(axes, series)
             if series.metric.bounds is not None:
                 low, high = series.metric.bounds
@@ -151,9 +150,10 @@ def name_axes(axes: Any, series: Series) -> None:
         )
 
 
-def _draw_curves(
+def draw_curves(
     axes: Any, records: Sequence[Record], styles: Mapping[str, ArmStyle], key: str
 ) -> None:
+    """One curve for each arm, over its generations."""
     ends = {record["generation"] for record in records}
     drawn = False
     for i, (arm, style) in enumerate(styles.items()):
@@ -170,13 +170,14 @@ def _draw_curves(
             markeredgewidth=0.8,
             clip_on=False,
         )
-    _generation_axis(axes, ends)
+    generation_axis(axes, ends)
     if not drawn:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=INK)
 
 
-def _generation_axis(axes: Any, generations: set[int]) -> None:
+def generation_axis(axes: Any, generations: set[int]) -> None:
+    """The horizontal axis, in whole generations."""
     first, last = min(generations), max(generations)
     room = 0.5 if first == last else 0.04 * (last - first)
     axes.set_xlim(first - room, last + room)
@@ -200,7 +201,7 @@ def seconds_figure(records: Sequence[Record], arms: Sequence[str]) -> bytes | No
                 heights = np.array([phase_seconds(record, phase) for record in own])
                 axes.bar(generations, heights, 0.7, bottom=bottom, color=colours[phase])
                 bottom += heights
-            _generation_axis(axes, {record["generation"] for record in records})
+            generation_axis(axes, {record["generation"] for record in records})
             first, last = axes.get_xlim()
             axes.set_xlim(min(first, 0.5), last + 0.4)
             axes.set_title(plain(arm))
@@ -223,130 +224,13 @@ def phase_seconds(record: Record, phase: str) -> float:
     return value if value is not None and math.isfinite(value) else 0.0
 
 
-class Strip(NamedTuple):
-    """One block of the collapse picture: a caption, its arm (None: all arms) and its images."""
-
-    caption: str
-    arm: str | None
-    images: npt.NDArray[np.uint8]  # [N, H, W, C]
-
-
-def collapse_png(
-    records: Sequence[Record],
-    arms: Sequence[str],
-    series: Series,
-    strips: Sequence[Strip],
-    *,
-    title: str,
-) -> bytes:
-    """The collapse in one picture of 1600 x 700 pixels: curves on the left, samples on the right.
-
-    Args:
-        records: lines of metrics.jsonl.
-        arms: the arms to draw.
-        series: the metric of the curves.
-        strips: blocks of samples, one under the other; two rows of the first images of each.
-        title: the line above the picture.
-    """
-    styles = arm_styles(arms)
-    page_width, page_height = 10.0, 4.375
-    with matplotlib.rc_context({**STYLE, "font.size": 10.5, "axes.titlesize": 11.5}):
-        figure = Figure(figsize=(page_width, page_height), dpi=160, facecolor="white")
-        FigureCanvasAgg(figure)
-        figure.text(0.018, 0.955, plain(title), size=13, weight="bold", va="center")
-
-        axes = figure.add_axes((0.085, 0.115, 0.30, 0.70))
-        _draw_curves(axes, records, styles, series.key)
-        name_axes(axes, series)
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-        # Fixed, because beside long tick labels the name of the axis would leave the picture.
-        axes.yaxis.set_label_coords(0.022, 0.465, transform=figure.transFigure)
-        _end_labels(axes, records, styles, series.key)
-
-        left, width, top, bottom = 0.50, 0.485, 0.895, 0.025
-        slot = (top - bottom) / len(strips)
-        caption_height, gap = 0.048, 0.012
-        height = slot - caption_height - gap
-        for i, strip in enumerate(strips):
-            slot_top = top - i * slot
-            figure.text(
-                left,
-                slot_top - caption_height / 2,
-                plain(_shortened(strip.caption, 50)),
-                color=INK if strip.arm is None else styles[strip.arm].colour,
-                weight="bold",
-                size=10,
-                va="center",
-            )
-            _, image_height, image_width, _ = strip.images.shape
-            rows = 2
-            picture_width = height * page_height / rows * image_width / image_height
-            columns = max(1, round(width * page_width / picture_width))
-            block = figure.add_axes((left, slot_top - caption_height - height, width, height))
-            block.imshow(
-                _sheet(strip.images, rows, columns),
-                cmap="gray",
-                vmin=0,
-                vmax=255,
-                interpolation="nearest",
-            )
-            block.set_anchor("NW")
-            block.set_axis_off()
-        return to_png(figure, dpi=160)
-
-
-def _sheet(images: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
-    """The first rows * columns of uint8 [N, H, W, C] on one white sheet, close together."""
-    n, height, width, channels = images.shape
-    zoom = -(-32 // min(height, width))
-    height, width = height * zoom, width * zoom
-    gap = max(1, min(height, width) // 16)
-    sheet = np.full(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8
-    )
-    for i in range(min(n, rows * columns)):
-        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
-        tile = images[i].repeat(zoom, axis=0).repeat(zoom, axis=1)
-        sheet[y : y + height, x : x + width] = tile
-    return sheet[:, :, 0] if channels == 1 else sheet
-
-
-def _end_labels(
-    axes: Any, records: Sequence[Record], styles: Mapping[str, ArmStyle], key: str
-) -> None:
-    """Name each curve at its last point, and push names apart that would overlap."""
-    ends = []
-    for arm, style in styles.items():
-        points = zip(*curve(records, arm, key), strict=True)
-        finite = [point for point in points if math.isfinite(point[1])]
-        if finite:
-            generation, value = finite[-1]
-            ends.append((value, generation, arm, style))
-    ends.sort(key=lambda end: end[0])
-    low, high = axes.get_ylim()
-    line_height = 0.062 * (high - low)
-    lowest_free = -math.inf
-    for value, generation, arm, style in ends:
-        y = max(value, lowest_free)
-        lowest_free = y + line_height
-        axes.annotate(
-            plain("no selection" if arm == "none" else _shortened(arm, 14)),
-            (generation, y),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            color=style.colour,
-            weight="bold",
-            annotation_clip=False,
-        )
-
-
 def plain(text: str) -> str:
     """Text that matplotlib draws as it stands: a pair of dollar signs would start a formula."""
     return text.replace("$", r"\$")
 
 
-def _shortened(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
+    """Text of at most ``longest`` characters, its end given up where it is longer."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
@@ -381,7 +265,7 @@ def legend_above(figure: Figure, arms: Sequence[str]) -> None:
 
 def _legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """A legend over the panels, in as many lines as the width of the figure asks for."""
-    short = [_shortened(label, 24) for label in labels]
+    short = [shortened(label, 24) for label in labels]
     entry_width = 0.5 + 0.065 * max(map(len, short))
     columns = min(len(labels), max(1, int(figure.get_figwidth() / entry_width)))
     lines = -(-len(labels) // columns)

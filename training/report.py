@@ -11,14 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from training import page, plots
+from training.by_class import class_figures
+from training.collapse import collapse_figure
 from training.correlation import correlation_figure
-from training.glossary import Record, primary_series
+from training.glossary import Record
+from training.novelty import distribution_figures
 from training.run import write_atomic
-from training.summary import ReportError, Run, by_arm, load_run, summary_columns
+from training.summary import by_arm, load_run, summary_columns
 
 
 def write_report(run: Path) -> Path:
@@ -34,19 +34,25 @@ def write_report(run: Path) -> Path:
     """
     loaded = load_run(run)
     present = [arm for arm in loaded.arms if any(r["arm"] == arm for r in loaded.records)]
-    figures = plots.metric_figures(loaded.records, present)
-    seconds = plots.seconds_figure(loaded.records, present)
-    if seconds is not None:
-        figures["seconds"] = seconds
-    correlation = correlation_figure(loaded.records, present)
-    if correlation is not None:
-        figures["correlation"] = correlation
+    records = loaded.records
+    figures: dict[str, dict[str, bytes]] = {
+        "curves": plots.metric_figures(records, present),
+        "novelty": distribution_figures(records, present),
+        "classes": class_figures(loaded, present),
+        "correlation": _named("correlation", correlation_figure(records, present)),
+        "seconds": _named("seconds", plots.seconds_figure(records, present)),
+    }
     (run / "plots").mkdir(exist_ok=True)
-    for name, png in figures.items():
-        write_atomic(run / "plots" / f"{name}.png", png)
+    for section in figures.values():
+        for name, png in section.items():
+            write_atomic(run / "plots" / f"{name}.png", png)
     report = run / "report.html"
     write_atomic(report, page.render(loaded, figures).encode())
     return report
+
+
+def _named(name: str, png: bytes | None) -> dict[str, bytes]:
+    return {} if png is None else {name: png}
 
 
 def format_table(records: Sequence[Record]) -> str:
@@ -72,50 +78,6 @@ def format_table(records: Sequence[Record]) -> str:
     ]
     lines.insert(3, "-" * max(map(len, lines)))
     return "\n".join(lines)
-
-
-def collapse_figure(run: Path, out: Path) -> None:
-    """Draw a run's collapse in one PNG of 1600 x 700 pixels.
-
-    Left, the entropy of the samples over the generations; right, the first samples (not chosen
-    ones) of the shared first generation and of the last generation of every arm.
-
-    Raises:
-        ReportError: the folder is no run, or lacks the samples or the entropies to draw.
-    """
-    loaded = load_run(run)
-    series = primary_series(loaded.records).get("entropy_samples")
-    if series is None:
-        raise ReportError(f"{run} has no entropy of samples in metrics.jsonl")
-    last = {r["arm"]: r["generation"] for r in loaded.records}
-    arms = list(last)
-    if max(last.values()) == 1:
-        raise ReportError(f"{run} has one generation; the figure sets the last against the first")
-    shared = _samples(loaded, arms[0], 1)
-    strips = [plots.Strip("Generation 1, the same for all arms", None, shared)]
-    for arm in (arm for arm in arms if last[arm] > 1):
-        name = "no selection" if arm == "none" else f"{arm} selection"
-        caption = f"Generation {last[arm]}, {name}"
-        strips.append(plots.Strip(caption, arm, _samples(loaded, arm, last[arm])))
-    source = Path(str(loaded.data.get("source", "images"))).name
-    png = plots.collapse_png(
-        loaded.records,
-        arms,
-        series,
-        strips,
-        title=f"Diffusion models, each trained on images made by the one before ({source})",
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out, png)
-
-
-def _samples(run: Run, arm: str, generation: int) -> npt.NDArray[np.uint8]:
-    path = run.folder.generation_dir(arm, generation) / "samples.npz"
-    if not path.is_file():
-        raise ReportError(f"{path} is missing: the figure shows the samples that it holds")
-    with np.load(path, allow_pickle=False) as arrays:
-        images: npt.NDArray[np.uint8] = arrays["images"]
-    return images
 
 
 def main(argv: Sequence[str] | None = None) -> int:

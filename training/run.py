@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SHARED = "shared"
-_COMPARED = ("config", "data")
+_COMPARED = ("config", "data", "launch")
 
 
 class RunError(ValueError):
@@ -89,7 +89,7 @@ class RunFolder:
         self.path = path
 
     def config(self) -> dict[str, Any]:
-        """The content of config.json: ``config``, ``data`` and ``versions``."""
+        """The content of config.json: ``config``, ``data``, ``launch`` and ``versions``."""
         return _read_json(self.path / "config.json")
 
     def arms(self) -> list[str]:
@@ -126,8 +126,9 @@ class RunFolder:
         """Hold the folder for writing a run of this description, new or to be resumed.
 
         Args:
-            description: the content of config.json. ``config`` and ``data`` must be those of the
-                run that is there; ``versions`` may differ, and those of the start are kept.
+            description: the content of config.json. ``config``, ``data`` and ``launch`` must be
+                those of the run that is there; ``versions`` may differ, and those of the start are
+                kept.
 
         Raises:
             RunError: another process writes here, or the folder holds another run or other files.
@@ -169,7 +170,7 @@ class RunFolder:
         there = self.config()
         differences = []
         for part in _COMPARED:
-            old, new = there.get(part, {}), description[part]
+            old, new = there.get(part, {}), description.get(part, {})
             for name in sorted(old.keys() | new.keys()):
                 if old.get(name) != new.get(name):
                     label = f"--{name.replace('_', '-')}" if part == "config" else f"{part} {name}"
@@ -212,6 +213,11 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files in a folder; 0 where there is none."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
 def check_disk(path: Path, needed: int) -> None:
     """Refuse a run that its disk cannot hold, before any work.
 
@@ -222,7 +228,7 @@ def check_disk(path: Path, needed: int) -> None:
     Raises:
         DiskFullError: the disk has less room than the rest of the run needs.
     """
-    present = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.exists() else 0
+    present = folder_bytes(path)
     existing = path.absolute()
     while not existing.exists():
         existing = existing.parent

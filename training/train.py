@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,17 @@ from safetensors.torch import load_file, save
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
+from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
+from training.labels import Labels
 from training.model import autocast, build_unet, resolve_device, resolve_precision
-from training.run import write_atomic
+from training.processes import ALONE, Processes
 
 _BETAS = (0.95, 0.999)
 _WEIGHT_DECAY = 1e-6
 _MAX_GRADIENT_NORM = 1.0
 _WARMUP_STEPS = 500
-_STEPS_PER_DISPLAY = 20
+_STEPS_PER_LOOK = 20  # at the clock, and for the bar
 
 
 def noise_schedule() -> DDPMScheduler:
@@ -130,9 +133,11 @@ class _State:
             self.scaler.load_state_dict({name: tensors[f"scaler.{name}"].item() for name in names})
 
 
-def _save_checkpoint(path: Path, state: _State, step: int, seconds: float) -> None:
+def _save_checkpoint(
+    write: Callable[[Path, bytes], None], path: Path, state: _State, step: int, seconds: float
+) -> None:
     metadata = {"step": str(step), "seconds": repr(seconds)}
-    write_atomic(path, bytes(save(state.tensors(), metadata)))
+    write(path, bytes(save(state.tensors(), metadata)))
 
 
 def _load_checkpoint(path: Path, state: _State) -> tuple[int, float]:
@@ -145,22 +150,32 @@ def _load_checkpoint(path: Path, state: _State) -> tuple[int, float]:
 def train(
     config: Config,
     images: npt.NDArray[np.uint8],
+    labels: Labels | None = None,
+    n_classes: int = 0,
     *,
     generation: int,
     checkpoint: Path,
     progress: bool = False,
+    processes: Processes = ALONE,
+    budget: Budget = UNLIMITED,
 ) -> tuple[UNet2DModel, float]:
     """Train a new model on images, from the checkpoint where there is one.
 
     The set-up is that of arXiv:2509.16499: AdamW with betas (0.95, 0.999) and weight decay 1e-6,
     gradients clipped to norm 1, the noise predicted at a uniform random timestep. Every random
     draw is a function of (seed, generation, step), so the weights do not depend on where training
-    was interrupted, and arms see the same noise in the same order.
+    was interrupted, and arms see the same noise in the same order. Several processes share the
+    images of every step, with the noise that one would give them: only rounding tells them apart.
 
     Args:
         images: uint8 [N, H, W, C], H = W, C = 1 or 3; kept on the device throughout.
+        labels: int64 [N], below n_classes, to train a class-conditional model; each is hidden from
+            a step with the probability ``--label-dropout``.
+        n_classes: with labels, how many classes there are, in the images or not.
         checkpoint: written every ``checkpoint_every`` steps; left for the caller to remove.
         progress: show a bar where stderr is a terminal.
+        processes: those that train together, each with the same arguments.
+        budget: time to keep to; what the folder of the checkpoint may hold.
 
     Returns:
         The model to sample from, on its device (with ``--ema`` its averaged weights), and the
@@ -168,23 +183,34 @@ def train(
 
     Raises:
         ConfigError: the model does not fit the images.
+        BudgetSpent: the time is over, and the checkpoint is of the last step; or the checkpoint
+            does not fit.
         DiskFullError: no space for a checkpoint.
+        LostError: another process has ended.
     """
     device = resolve_device(config)
     precision = resolve_precision(config, device)
     n, resolution, _, channels = images.shape
     seed = config.derive_seed("weights", generation)
-    model = build_unet(config, resolution, channels, seed=seed).to(device).train()
+    model = build_unet(config, resolution, channels, n_classes, seed=seed).to(device).train()
     state = _State(config, model, precision)
     first, seconds_before = 0, 0.0
-    if checkpoint.exists():
+    if processes.first(checkpoint.exists):
         first, seconds_before = _load_checkpoint(checkpoint, state)
 
     data = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).contiguous()  # [N, C, H, W]
+    classes = None if labels is None else torch.from_numpy(labels).to(device)  # [N]
     batches = _Batches(config, n, generation, device)
     schedule = noise_schedule()
     signal = schedule.alphas_cumprod.to(device)  # [1000]
+    own = processes.share(config.batch_size)
     started = time.monotonic()
+
+    def keep(step: int) -> None:
+        """Make the checkpoint one of this many steps."""
+        seconds = seconds_before + time.monotonic() - started
+        processes.first(lambda: _save_checkpoint(budget.write, checkpoint, state, step, seconds))
+
     bar = tqdm(
         range(first, config.steps),
         desc="training",
@@ -195,24 +221,35 @@ def train(
         disable=None if progress else True,
     )
     for step in bar:
+        if step % _STEPS_PER_LOOK == 0 and step > first:
+            try:
+                processes.first(budget.check_time)
+            except BudgetSpent:
+                keep(step)
+                raise
         generator = torch.Generator(device)
         generator.manual_seed(config.derive_seed("training", generation, step))
-        clean = data[batches(step)].float() / 127.5 - 1  # [B, C, H, W]
+        chosen = batches(step)
+        clean = data[chosen].float() / 127.5 - 1  # [B, C, H, W]
         noise = torch.randn(clean.shape, generator=generator, device=device)
         timesteps = torch.randint(
             len(signal), (len(clean),), generator=generator, device=device
         )  # [B]
         kept = signal[timesteps].view(-1, 1, 1, 1)
         noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+        told = {}
+        if classes is not None:
+            hidden = torch.rand(len(chosen), generator=generator, device=device)
+            hide = hidden < config.label_dropout
+            told["class_labels"] = classes[chosen].masked_fill(hide, n_classes)[own]
         with autocast(device, precision):
-            predicted = model(noisy, timesteps, return_dict=False)[0]
-        loss = mse_loss(predicted.float(), noise)
-        _update(config, state, loss, step)
-        if not bar.disable and step % _STEPS_PER_DISPLAY == 0:
+            predicted = model(noisy[own], timesteps[own], **told, return_dict=False)[0]
+        loss = mse_loss(predicted.float(), noise[own])
+        _update(config, state, loss, step, processes)
+        if not bar.disable and step % _STEPS_PER_LOOK == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-            seconds = seconds_before + time.monotonic() - started
-            _save_checkpoint(checkpoint, state, step + 1, seconds)
+            keep(step + 1)
 
     if state.average is not None:
         model.load_state_dict(state.average)
@@ -221,12 +258,17 @@ def train(
     return model, seconds_before + time.monotonic() - started
 
 
-def _update(config: Config, state: _State, loss: torch.Tensor, step: int) -> None:
-    """One step of the optimizer and of the running average."""
+def _update(
+    config: Config, state: _State, loss: torch.Tensor, step: int, processes: Processes
+) -> None:
+    """One step of the optimizer and of the running average, by the loss of this process's part."""
     optimizer, scaler = state.optimizer, state.scaler
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
-    torch.autograd.backward(scaler.scale(loss))
+    part = processes.share(config.batch_size)
+    share = (part.stop - part.start) / config.batch_size  # 1 for one process
+    torch.autograd.backward(scaler.scale(share * loss))
+    processes.add_gradients(state.parameters.values())
     scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(state.parameters.values(), _MAX_GRADIENT_NORM)
     scaler.step(optimizer)

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import io
 import zipfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import MakeRun, Page, build_run
 from PIL import Image
+
+from training.report import write_report
 
 
 @pytest.fixture
@@ -60,3 +65,21 @@ def png():
     buffer = io.BytesIO()
     Image.fromarray(np.arange(36, dtype=np.uint8).reshape(6, 6)).save(buffer, "png")
     return buffer.getvalue()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return partial(build_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with its report, for tests that only read it."""
+    run = build_run(tmp_path_factory.mktemp("reported") / "run")
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def page(reported: Path) -> Page:
+    return Page((reported / "report.html").read_text(encoding="utf-8"))

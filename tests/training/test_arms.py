@@ -4,11 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_recursive import TOY, load, run_all
 
 import fastsel
 from training import recursive, select
 from training.arms import ARMS
+from training.labels import apportion
 
 PAIRED = ("none", "random-2N", "greedy", "real-fraction")
 
@@ -18,11 +21,17 @@ def images():
     return np.random.default_rng(5).integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
 
 
-def choose(arm, features, n, *, generation=2, real=None, real_share=0.0, **options):
+def choose(arm, features, n, *, generation=2, real=None, real_share=0.0, labels=None, **options):
     # The arm fresh picks what its fresh images leave of N.
     config = dataclasses.replace(TOY, n=n, fresh_fraction=0.01, **options)
     return select.pick(
-        config, arm, features, generation=generation, real=real, real_share=real_share
+        config,
+        arm,
+        features,
+        generation=generation,
+        real=real,
+        real_share=real_share,
+        labels=labels,
     )
 
 
@@ -38,6 +47,57 @@ def test_every_arm_picks_n_distinct_members_by_the_seed(arm, different):
     assert np.array_equal(picks, choose(arm, features, 10))
     others = [choose(arm, features, 10, generation=g) for g in range(3, 8)]
     assert arm == "kmeans" or not all(np.array_equal(picks, other) for other in others)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize(("n", "parts"), [(12, [6, 4, 1, 0, 1]), (39, [18, 14, 4, 0, 3]), (2, [])])
+def test_within_classes_every_arm_takes_its_part_of_each(arm, n, parts):
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat([0, 1, 2, 4], [20, 15, 4, 3]))  # none of class 3
+    features = rng.normal(size=(42, 3)).astype(np.float32)
+    real = rng.random(42) < 0.5
+    options = {"condition": "class", "select_within": "class", "labels": labels, "real": real}
+    picks = choose(arm, features, n, real_share=np.full(5, 0.5), **options)
+    assert picks.dtype == np.int64
+    assert len(set(picks.tolist())) == len(picks) == n
+    counts = np.bincount(labels[picks], minlength=5)
+    assert np.array_equal(counts, apportion(np.bincount(labels), n))
+    assert not parts or counts.tolist() == parts
+    assert np.array_equal(picks, choose(arm, features, n, real_share=np.full(5, 0.5), **options))
+
+
+def test_within_a_class_greedy_picks_as_from_the_class_alone():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat([0, 1], [30, 20]))
+    features = rng.normal(size=(50, 3)).astype(np.float32)
+    options = {"condition": "class", "select_within": "class"}
+    picks = choose("greedy", features, 10, labels=labels, **options)
+    config = dataclasses.replace(TOY, **options)
+    for label, count in ((0, 6), (1, 4)):
+        members = np.flatnonzero(labels == label)
+        seed = config.derive_seed("selection", 2, label)
+        expected = members[fastsel.greedy_select(features[members], count, random_state=seed)]
+        assert np.array_equal(picks[labels[picks] == label], expected)
+
+
+def test_the_real_share_of_greedy_is_taken_class_by_class():
+    labels, real = np.repeat([0, 1], 20), np.tile([True, False], 20)
+    features = np.zeros((40, 0), np.float32)
+    options = {"condition": "class", "select_within": "class", "labels": labels, "real": real}
+    picks = choose("real-fraction", features, 20, real_share=np.array([0.2, 0.9]), **options)
+    assert np.bincount(labels[picks][real[picks]]).tolist() == [2, 9]
+    assert np.bincount(labels[picks]).tolist() == [10, 10]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(sum), st.data())
+def test_parts_are_proportional_and_exact(counts, data):
+    counts = np.array(counts)
+    n = data.draw(st.integers(0, int(counts.sum())))
+    parts = apportion(counts, n)
+    assert parts.sum() == n
+    assert (parts <= counts).all()
+    assert (np.abs(parts * counts.sum() - counts * n) < counts.sum()).all()
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_report import build_run, png_size, record
+from made_runs import build_run, png_size, record
 
 from training import compare
 from training.plots import DPI, PANEL_WIDTH
@@ -37,6 +37,16 @@ def test_other_options_tell_experiments_apart(tmp_path, seeds):
     same = make(tmp_path / "same", seed=5, paradigm="replace", pool_factor=5, arms=("greedy",))
     names = [line.name for line in compare.lines_of([other, same])]
     assert names == ["greedy, paradigm accumulate", "greedy, paradigm replace"]
+
+
+def test_a_limit_draws_other_images_with_another_seed(tmp_path):
+    runs = [make(tmp_path / f"s{s}", seed=s, limit=20) for s in (0, 1)]
+    for i, run in enumerate(runs):
+        run.data["digest"] = str(i)
+    assert [(line.name, len(line.runs)) for line in compare.lines_of(runs)] == [
+        ("none", 2),
+        ("greedy", 2),
+    ]
 
 
 def test_the_same_run_twice_is_refused(tmp_path, seeds):

@@ -16,6 +16,7 @@ from training.config import (
     command_line,
     flag,
     parse_config,
+    seed_runs,
 )
 
 
@@ -40,8 +41,13 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "pool_factor": "5",
         "fresh_fraction": "0.25",
         "seed": "7",
+        "seeds": "7,8",
+        "max_hours": "1.5",
+        "max_disk": "20",
+        "track": "wandb",
         "extractor": "clip",
         "extractor_weights": "clip=a.pt,dinov2=b.pt",
+        "select_within": "class",
         "threshold": "2.5",
         "decay": "0.8",
         "decay_when": "stalled",
@@ -50,6 +56,8 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "metrics_real": "99",
         "widths": "16,32",
         "unet": "none",
+        "condition": "class",
+        "label_dropout": "0.2",
         "steps": "10",
         "batch_size": "3",
         "lr": "0.5",
@@ -57,6 +65,7 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "mixed_precision": "no",
         "sampler": "ddim",
         "sampling_steps": "7",
+        "guidance": "1.5",
         "sampling_batch_size": "9",
         "out": "somewhere",
         "device": "cpu",
@@ -82,8 +91,13 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         pool_factor=5,
         fresh_fraction=0.25,
         seed=7,
+        seeds=(7, 8),
+        max_hours=1.5,
+        max_disk=20.0,
+        track="wandb",
         extractor="clip",
         extractor_weights=(("clip", "a.pt"), ("dinov2", "b.pt")),
+        select_within="class",
         threshold=2.5,
         decay=0.8,
         decay_when="stalled",
@@ -92,6 +106,8 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         metrics_real=99,
         widths=(16, 32),
         unet=None,
+        condition="class",
+        label_dropout=0.2,
         steps=10,
         batch_size=3,
         lr=0.5,
@@ -99,6 +115,7 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         mixed_precision="no",
         sampler="ddim",
         sampling_steps=7,
+        guidance=1.5,
         sampling_batch_size=9,
         out="somewhere",
         device="cpu",
@@ -132,6 +149,14 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         (["--preset", "huge"], "--preset must be one of digits, smoke, paper-cifar10"),
         (["--preset", "paper-ffhq"], "--data must be"),
         (["--unet", "48", "--widths", "8"], "exactly one of --widths and --unet"),
+        (["--label-dropout", "1"], "a number of at least 0 and less than 1, got '1.0'"),
+        (["--guidance", "-1"], "--guidance must be a finite number of at least 0, got '-1.0'"),
+        (["--guidance", "2"], "--guidance 2 needs --condition class and a --label-dropout above 0"),
+        (
+            ["--condition", "class", "--guidance", "2", "--label-dropout", "0"],
+            "got --condition class and --label-dropout 0",
+        ),
+        (["--select-within", "class"], "--condition must be class, got none"),
         (["--bogus", "1"], "unrecognized arguments: --bogus"),
         (["--gen", "2"], "unrecognized arguments: --gen"),
         (["--n"], "--n: expected one argument"),
@@ -161,6 +186,10 @@ def test_paper_presets_hold_the_papers_values():
         assert (config.n, config.resolution, config.unet) == (n, 32, 48)
         assert (config.lr, config.batch_size, config.mixed_precision) == (1e-4, 128, "fp16")
         assert (config.sampler, config.sampling_steps, config.ema) == ("ddpm", 1000, None)
+        assert (config.condition, config.guidance) == ("none", 1)
+    plain, guided = (parse_config(["--preset", f"paper-mnist{end}"]) for end in ("", "-cfg"))
+    own = {"paradigm": "accumulate", "condition": "class", "guidance": 2.0, "out": guided.out}
+    assert dataclasses.replace(plain, **own) == guided
 
 
 def test_paper_presets_follow_the_paper_and_its_code_where_asked():
@@ -173,6 +202,8 @@ def test_paper_presets_follow_the_paper_and_its_code_where_asked():
     assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.8, 60.0)
     config = parse_config([*paper, "--as-released", "--extractor", "pixel", "--decay", "0.7"])
     assert (config.decay_when, config.decay, config.threshold) == ("sweep", 0.7, 2000.0)
+    config = parse_config(["--preset", "paper-mnist-cfg", "--as-released"])
+    assert (config.decay_when, config.decay, config.guidance) == ("sweep", 0.8, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -237,3 +268,20 @@ def test_extractors_are_those_that_exist():
 def test_help_and_mistakes_do_not_wait_for_torch():
     code = "import sys, training.recursive; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_seeds_are_runs_in_folders_of_one():
+    config = parse_config(["--seeds", "3,0"])
+    assert config.out == f"{parse_config([]).out}-seeds"
+    assert parse_config(["--seeds", "1"]).out == config.out
+    runs = seed_runs(config)
+    assert [(one.seed, one.seeds, one.out) for one in runs] == [
+        (3, None, f"{config.out}/seed-3"),
+        (0, None, f"{config.out}/seed-0"),
+    ]
+    assert seed_runs(parse_config([])) == []
+
+
+def test_a_seed_is_not_run_twice():
+    with pytest.raises(ConfigError, match="none of them twice"):
+        parse_config(["--seeds", "1,1"])

@@ -199,8 +199,39 @@ def random_inception(_):
     return model, lambda images: model(images)[0]
 
 
+def random_vgg16(monkeypatch):
+    """A VGG with the classifier's layers, small: the real one has 550 MB of weights."""
+    torchvision = pytest.importorskip("torchvision")
+
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 7, 7), torch.nn.ReLU())
+            relu, dropout = torch.nn.ReLU(), torch.nn.Dropout()
+            layers = [torch.nn.Linear(4, 8), relu, dropout, torch.nn.Linear(8, 6), relu, dropout]
+            self.classifier = torch.nn.Sequential(*layers, torch.nn.Linear(6, 5))
+
+        def forward(self, images):
+            return self.classifier(self.features(images).mean((2, 3)))
+
+    monkeypatch.setattr(torchvision.models, "vgg16", Small)
+    model = Small().eval()
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def second_hidden_layer(images):
+        inputs = model.features(normalised(images, mean, std)).mean((2, 3))
+        return model.classifier[:4](inputs).relu()
+
+    return model, second_hidden_layer
+
+
 #: For each network a model, and what its features of uint8 images [N, 3, 224, 224] should be.
-RANDOM = {"clip": random_clip, "dinov2": random_dinov2, "inception": random_inception}
+RANDOM = {
+    "clip": random_clip,
+    "dinov2": random_dinov2,
+    "inception": random_inception,
+    "vgg16": random_vgg16,
+}
 
 
 def save(state, path):
@@ -225,6 +256,24 @@ def test_weights_from_a_file(name, suffix, tmp_path, monkeypatch, rng):
     np.testing.assert_allclose(extractor(images), expected, rtol=1e-4, atol=1e-4)
     small = extractor(noise(rng, 3, 8, 8, 1))
     assert small.shape == (3, expected.shape[1])
+
+
+def test_logits_are_those_of_the_whole_network(tmp_path, monkeypatch, rng):
+    fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    torch.manual_seed(0)
+    model, _ = random_inception(monkeypatch)
+    save(model.state_dict(), tmp_path / "weights.pth")
+    extractor = load_extractor("inception", weights=str(tmp_path / "weights.pth"))
+    whole = fidelity.FeatureExtractorInceptionV3(
+        "inception-v3-compat",
+        ["logits_unbiased"],
+        feature_extractor_weights_path=str(tmp_path / "weights.pth"),
+    )
+    images = noise(rng, 2, 16, 16, 3)
+    expected = whole(torch.tensor(images).permute(0, 3, 1, 2))[0].numpy()
+    assert expected.shape == (2, 1008)
+    np.testing.assert_allclose(extractor.logits(extractor(images)), expected, rtol=1e-3, atol=1e-4)
+    assert load_extractor("pixel").logits(np.zeros((2, 3), np.float32)) is None
 
 
 def test_dinov2_adapts_the_position_embedding(tmp_path, rng):
@@ -318,6 +367,7 @@ def no_network(monkeypatch, tmp_path):
         ("clip", "open_clip_model.safetensors"),
         ("dinov2", "model.safetensors"),
         ("inception", "weights-inception"),
+        ("vgg16", "vgg16-397923af.pth"),
     ],
 )
 def test_weights_that_cannot_be_loaded(name, file, no_network):
@@ -466,4 +516,4 @@ def test_pixels_are_not_cached(tmp_path, rng):
 
 
 def test_the_names_of_extractors():
-    assert EXTRACTORS == ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception")
+    assert EXTRACTORS == ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception", "vgg16")

@@ -14,6 +14,10 @@ import fastsel
 from training import metrics
 from training.metrics import (
     FeatureTriple,
+    LabelTriple,
+    class_means,
+    class_metrics,
+    fidelity_metrics,
     frechet_distance,
     generation_metrics,
     kernel_distance,
@@ -36,13 +40,16 @@ def test_keys_and_values():
         {"pixel": triple, "efficientnet_lite0": triple, "inception": triple}
     )
     everywhere = ("entropy_train", "entropy_samples", "generalization", "trace_cov")
+    everywhere += ("generalization_quantiles",)
     expected = {f"{key}/{name}" for key in everywhere for name in ("pixel", "efficientnet_lite0")}
     expected |= {f"{key}/inception" for key in everywhere}
     for name in ("efficientnet_lite0", "inception"):
         expected |= {f"precision/{name}", f"recall/{name}"}
     expected |= {"fd_efficientnet_lite0", "kd_efficientnet_lite0", "fid", "kid"}
     assert set(result) == expected
-    assert all(type(value) is float for value in result.values())
+    for key, value in result.items():
+        values = value if key.startswith("generalization_quantiles/") else [value]
+        assert all(type(each) is float for each in values)
     assert json.loads(json.dumps(result)) == result
 
     assert result["entropy_train/pixel"] == fastsel.kl_entropy(training)
@@ -50,11 +57,52 @@ def test_keys_and_values():
     assert result["generalization/pixel"] == fastsel.generalization_score(samples, training)
     trace = np.trace(np.cov(training.astype(np.float64), rowvar=False))
     assert result["trace_cov/pixel"] == pytest.approx(trace, rel=1e-12)
-    assert result["fid"] == result["fd_efficientnet_lite0"] == frechet_distance(samples, real)
-    assert result["kid"] == kernel_distance(samples, real)
-    assert result["precision/inception"], result["recall/inception"] == precision_recall(
-        samples, real
+    assert result["fd_efficientnet_lite0"] == frechet_distance(samples, real)
+    assert result["kd_efficientnet_lite0"] == kernel_distance(samples, real)
+    for name in ("efficientnet_lite0", "inception"):
+        assert (result[f"precision/{name}"], result[f"recall/{name}"]) == precision_recall(
+            samples, real
+        )
+    assert {key: result[key] for key in ("fid", "kid")} == fidelity_metrics(samples, real)
+
+
+def test_the_distribution_of_the_generalization_score():
+    """Distances 0, 1, ..., 40, so that each twentieth of the samples is 2 further off."""
+    training = np.zeros((4, 1), np.float32)
+    samples = np.random.default_rng(0).permutation(np.arange(41.0))[:, None].astype(np.float32)
+    result = generation_metrics({"pixel": FeatureTriple(training, samples, training)})
+    assert result["generalization_quantiles/pixel"] == [2.0 * i for i in range(21)]
+    assert result["generalization/pixel"] == 20.0
+
+
+# --- torch-fidelity's own -------------------------------------------------------------------------
+
+
+def test_fid_and_kid_are_torch_fidelitys_and_near_ours():
+    samples, real = normal(0, 1200, 8, mean=0.1), normal(1, 1500, 8)
+    result = fidelity_metrics(samples, real)
+    assert set(result) == {"fid", "kid"}
+    assert result["fid"] == pytest.approx(frechet_distance(samples, real), rel=1e-4)
+    # The mean of subsets of 1,000 tends to the kernel distance of all.
+    assert result["kid"] == pytest.approx(kernel_distance(samples, real), rel=0.2)
+    assert result == fidelity_metrics(samples, real)
+
+
+@pytest.mark.parametrize("n", [5, 400])
+def test_the_inception_score_counts_classes_that_are_told_surely(n):
+    samples, real = normal(0, n, 3), normal(1, 50, 3)
+    sure = np.full((n, 4), -50, np.float32)
+    sure[np.arange(n), np.arange(n) % 4] = 50
+    for logits, expected in ((sure, 4.0), (np.zeros((n, 4), np.float32), 1.0)):
+        score = fidelity_metrics(samples, real, logits)["inception_score"]
+        # Five images make five parts, each of one image, that cannot differ.
+        assert score == pytest.approx(expected if n > 5 else 1.0, rel=0.05)
+    result = generation_metrics(
+        {name: FeatureTriple(real, real, real) for name in ("inception", "inception_custom")},
+        {name: np.zeros((50, 4), np.float32) for name in ("inception", "inception_custom")},
     )
+    assert result["inception_score"] == pytest.approx(1)
+    assert [key for key in result if "score" in key] == ["inception_score"]
 
 
 def test_other_weights_are_not_called_fid():
@@ -66,12 +114,39 @@ def test_other_weights_are_not_called_fid():
 
 def test_a_collapsed_generation_has_finite_metrics():
     one = np.ones((12, 5), np.float32)
-    result = generation_metrics({"clip": FeatureTriple(one, one, normal(0, 12, 5))})
-    assert np.isfinite(list(result.values())).all()
+    triple = FeatureTriple(one, one, normal(0, 12, 5))
+    result = generation_metrics({"clip": triple, "inception": triple})
+    assert np.isfinite(np.hstack(list(result.values()))).all()
     assert result["entropy_samples/clip"] < -100
     assert result["generalization/clip"] == 0
     assert result["trace_cov/clip"] == 0
     assert result["recall/clip"] == 0
+
+
+def test_metrics_of_each_class():
+    triple = FeatureTriple(normal(0, 30, 6), normal(1, 40, 6), normal(2, 50, 6))
+    labels = LabelTriple(
+        np.repeat([0, 1, 3], [18, 11, 1]), np.arange(40) % 2, np.repeat([0, 1, 2], [40, 3, 7])
+    )
+    found = class_metrics({"pixel": triple, "clip": triple}, labels, 4)
+    assert found["share_train"] == pytest.approx([18 / 30, 11 / 30, 0, 1 / 30])
+    assert "recall/pixel" not in found
+    own = [rows[place == 0] for rows, place in zip(triple, labels, strict=True)]
+    assert found["entropy_train/clip"][0] == fastsel.kl_entropy(own[0])
+    assert found["entropy_samples/clip"][0] == fastsel.kl_entropy(own[1])
+    assert found["recall/clip"][0] == precision_recall(own[1], own[2])[1]
+    assert [v is None for v in found["entropy_train/clip"]] == [False, False, True, True]
+    assert [v is None for v in found["entropy_samples/clip"]] == [False, False, True, True]
+    assert [v is None for v in found["recall/clip"]] == [False, True, True, True]
+    assert json.loads(json.dumps(found)) == found
+    means = class_means(found)
+    assert set(means) == {
+        "entropy_samples_class/pixel",
+        "entropy_samples_class/clip",
+        "recall_class/clip",
+    }
+    assert means["entropy_samples_class/clip"] == np.mean(found["entropy_samples/clip"][:2])
+    assert means["recall_class/clip"] == found["recall/clip"][0]
 
 
 @pytest.mark.parametrize(

@@ -39,4 +39,6 @@ def test_the_run_folder_is_that_of_the_default() -> None:
 
 
 def test_the_presets_exist() -> None:
-    assert set(re.findall(r"paper-\w+", README)) == {p for p in PRESETS if p.startswith("paper-")}
+    assert set(re.findall(r"paper-[\w-]+", README)) == {
+        p for p in PRESETS if p.startswith("paper-")
+    }

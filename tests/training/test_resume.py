@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from training import budget, recursive, run
 from training import generation as phases
-from training import recursive, run
 from training.config import Config
 from training.generation import Experiment, load_extractors, run_generation
 from training.plan import generations_to_train
@@ -38,7 +38,9 @@ TOY = Config(
     metrics_real=10,
     device="cpu",
 )
+GUIDED = dataclasses.replace(TOY, condition="class", label_dropout=0.3, guidance=2.0)
 SEED_IMAGES = np.random.default_rng(5).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+LABELS = np.arange(20) % 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,11 +62,13 @@ class Killed(BaseException):
     pass
 
 
-def run_all(path):
+def run_all(path, config=None):
+    config = TOY if config is None else config
+    classes = (LABELS, 3) if config.condition == "class" else ()
     folder = RunFolder(path)
-    with folder.opened({"config": TOY.identity(), "data": {}, "versions": {}}):
-        experiment = Experiment(TOY, folder, SEED_IMAGES, load_extractors(TOY))
-        for arm, generation in generations_to_train(TOY):
+    with folder.opened({"config": config.identity(), "data": {}, "versions": {}}):
+        experiment = Experiment(config, folder, SEED_IMAGES, load_extractors(config), *classes)
+        for arm, generation in generations_to_train(config):
             if not folder.is_done(arm, generation):
                 folder.finish(arm, generation, run_generation(experiment, arm, generation))
     return folder
@@ -99,11 +103,11 @@ def unbroken(tmp_path_factory):
     return results(run_all(tmp_path_factory.mktemp("unbroken") / "run"))
 
 
-def repeat_until_done(path, failure, limit=300):
+def repeat_until_done(path, failure, config=None, limit=300):
     """Run again after every failure; how often it failed."""
     for failures in range(limit):
         try:
-            run_all(path)
+            run_all(path, config)
         except failure:
             continue
         return failures
@@ -132,7 +136,10 @@ def test_a_kill_in_the_middle_of_every_file_changes_nothing(tmp_path, monkeypatc
     assert results(RunFolder(tmp_path / "run")) == unbroken
 
 
-def test_a_kill_right_after_every_file_changes_nothing(tmp_path, monkeypatch, unbroken):
+@pytest.mark.parametrize("config", [TOY, GUIDED], ids=["plain", "guided"])
+def test_a_kill_right_after_every_file_changes_nothing(tmp_path, monkeypatch, unbroken, config):
+    if config is GUIDED:
+        unbroken = results(run_all(tmp_path / "unbroken", config))
     seen = set()
     sync = run._sync_folder
 
@@ -144,7 +151,7 @@ def test_a_kill_right_after_every_file_changes_nothing(tmp_path, monkeypatch, un
             raise Killed
 
     monkeypatch.setattr(run, "_sync_folder", die_once_per_state)
-    assert repeat_until_done(tmp_path / "run", Killed) >= 2 + 5 * 5
+    assert repeat_until_done(tmp_path / "run", Killed, config) >= 2 + 5 * 5
     assert results(RunFolder(tmp_path / "run")) == unbroken
 
 
@@ -166,7 +173,7 @@ def test_a_disk_that_fills_up_at_every_file_changes_nothing(tmp_path, monkeypatc
 
 def test_other_checkpoints_and_threads_go_on_with_the_same_run(tmp_path, monkeypatch, unbroken):
     """How a run is carried out may change between its parts."""
-    monkeypatch.setattr(phases, "write_atomic", lambda *a: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr(budget, "write_atomic", lambda *a: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         run_all(tmp_path / "run")
     monkeypatch.undo()

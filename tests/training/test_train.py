@@ -71,9 +71,9 @@ def test_a_resumed_training_ends_in_the_same_bits(
     steps = []
     update = training._update
 
-    def count(config, state, loss, step):
+    def count(config, state, loss, step, processes):
         steps.append(step)
-        update(config, state, loss, step)
+        update(config, state, loss, step, processes)
 
     monkeypatch.setattr(training, "_update", count)
     model, seconds = training.train(config, images, generation=2, checkpoint=path)
