@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 CORE := $(VENV)/.core
 NATIVE := setup.py $(shell find csrc -type f)
-CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 .PHONY: help test recursive lint types check bench wheel clean
 

@@ -19,13 +19,14 @@ Log = Callable[[str], None]
 Record = dict[str, Any]
 
 
-def parser(module: str, doc: str | None) -> argparse.ArgumentParser:
+def parser(module: str, doc: str | None, *, features: bool = True) -> argparse.ArgumentParser:
     """The options that all of them take."""
     options = argparse.ArgumentParser(prog=f"python -m {module}", description=doc)
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     add = options.add_argument
-    add("--features", type=Path, help="a .npy file with a float matrix [N, D]")
-    add("--name", help="what the page calls those features; default: the file name")
+    if features:
+        add("--features", type=Path, help="a .npy file with a float matrix [N, D]")
+        add("--name", help="what the page calls those features; default: the file name")
     add("--out", type=Path, default=Path("docs"), help="folder; default: docs")
     add("--threads", type=int, default=machine.cores(), help="of every contender; default: cores")
     add("--quick", action="store_true", help="tiny sizes, to try the command out")
@@ -40,9 +41,11 @@ def run(
     measure: Callable[[argparse.Namespace], Record],
     plot: Callable[[Record, Path], None],
     page: Callable[[Record, str, str], str],
+    *,
+    features: bool = True,
 ) -> None:
     """The command bench.NAME: writes NAME.json, NAME.png and NAME.md."""
-    options = parser(module, doc).parse_args(arguments)
+    options = parser(module, doc, features=features).parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / f"{module.removeprefix('bench.')}.json"
     drawn, written = target.with_suffix(".png"), target.with_suffix(".md")

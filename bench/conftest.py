@@ -16,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--features", type=Path, help="a .npy file with a float matrix [N, D]")
     group.addoption("--n-points", type=int, default=8_192, help="rows of the pool (default: 8192)")
     group.addoption("--dim", type=int, default=384, help="columns, without --features")
+    group.addoption(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: what runs on a GPU, and nothing else",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +34,19 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)  # so that the message above is what a user gets
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: Any) -> None:
     machine_info["fastsel"] = machine.describe()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    on_device = config.getoption("--device") != "cpu"
+    others = [item for item in items if ("device_name" in item.fixturenames) != on_device]  # type: ignore[attr-defined]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture(scope="session")
+def device_name(request: pytest.FixtureRequest) -> str:
+    """Where a benchmark that asks for it runs; it is left out on a cpu."""
+    return str(request.config.getoption("--device"))
 
 
 @pytest.fixture(scope="session")

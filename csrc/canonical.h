@@ -1,5 +1,5 @@
 // The one definition of distance that every backend answers to; its NumPy twin, with the reasons,
-// is fastsel/canonical.py.
+// is fastsel/canonical.py, that of the GPU csrc/cuda/canonical.h.
 //
 // Both rows are taken to float64 exactly; the square of component j goes to lane j mod 8; lanes add
 // up in order of j and then as ((0+4)+(2+6)) + ((1+5)+(3+7)). Compile with -ffp-contract=off.
@@ -11,6 +11,8 @@
 #include <immintrin.h>
 #endif
 
+#include "matrix.h"
+
 // Every kernel file is compiled once for each instruction set. All code that such files share lives
 // in a namespace of that level's own: were it common, the linker would keep one copy of each inline
 // function, perhaps the one that the processor at hand can not run. For the same reason kernel
@@ -20,14 +22,6 @@
 #endif
 
 namespace fastsel::FASTSEL_LEVEL {
-
-struct Half {
-  uint16_t bits;
-};
-
-struct Bfloat16 {
-  uint16_t bits;
-};
 
 inline double widen(double value) { return value; }
 

@@ -100,10 +100,18 @@ def points(name: str, value: Any, metric: str, dim: int | None = None) -> Points
         raise ValueError(f"{name} must have {dim} columns, got {checked.dim}")
     if metric != "cosine":
         return checked
-    norms = canonical.norms(checked)
+    norms = _norms(checked)
     if not norms.all():
-        row = int(np.flatnonzero(norms == 0)[0])
+        row = int(to_numpy(norms == 0).argmax())
         raise ValueError(
             f"{name} must not have zero rows with metric='cosine', got one at row {row}"
         )
     return Points(checked.data, norms)
+
+
+def _norms(checked: Points) -> Any:
+    if not checked.is_tensor:
+        return canonical.norms(checked)
+    from fastsel.backends import torch_ops  # torch is loaded: it made the tensor
+
+    return torch_ops.norms(checked.data)

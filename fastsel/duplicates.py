@@ -86,7 +86,7 @@ def duplicate_groups(
         # Of a pair within the radius, both have their nearest within it.
         rows = np.flatnonzero(distances <= levels[-1])
         if len(rows):
-            components = _Components(points, rows, levels, metric)
+            components = _Components(points.on_host(), rows, levels, metric)
             components.link(
                 np.arange(len(rows)),
                 np.searchsorted(rows, nearest[rows, 0]),

@@ -136,7 +136,8 @@ def _entropy(
 
 def _distinct(points: Points, rows: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
     """The first of each equal ones among `rows` (None: all), in their order; None if all are."""
-    data = points.data if rows is None else points.data[rows]
+    data = points.on_host().data
+    data = data if rows is None else data[rows]
     # -0.0 and 0.0 are equal, but not the same bits.
     zero_bits = np.uint16(0x8000)
     data = (

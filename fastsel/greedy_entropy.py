@@ -109,7 +109,7 @@ class GreedyEntropy:
         in_order = schedule.Greedy(self._backend, members, members.n)
         in_order.add_prefix(np.arange(members.n))
         anchored = self.sq_dist[rows]
-        self.sq_radii[: len(rows)] = np.minimum(in_order.sq_radii, anchored)
+        self.sq_radii[: len(rows)] = np.minimum(in_order.state.sq_radii, anchored)
         sq_eps = np.full((len(rows), 1), np.inf)
         if len(rows) > 1:
             nearest = np.empty((len(rows), 1), np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,8 @@ def search(
     By inner product, minus that in place of the squared distances.
     """
     begin = time.perf_counter()
-    neighbours = resolve(backend).Neighbours(queries, points, by_inner_product)
+    module, queries, points = _adopted(backend, queries, points, by_inner_product)
+    neighbours = module.Neighbours(queries, points, by_inner_product)
     prepared = time.perf_counter()
     report = Progress(progress, "nearest neighbours", queries.n)
     sq_dist, index = _empty(queries.n, k) if out is None else out
@@ -231,7 +233,8 @@ def kth_sq_dists(
     Where there are many neighbours in between, they are held for a part of the rows at a time: the
     memory beyond that of a search grows neither with max(ks) nor with N.
     """
-    neighbours = resolve(backend).Neighbours(points, points)
+    module, points, _ = _adopted(backend, points, points)
+    neighbours = module.Neighbours(points, points)
     report = Progress(progress, "nearest neighbours", points.n)
     columns = np.array(ks) - 1
     k = max(ks)
@@ -244,6 +247,16 @@ def kth_sq_dists(
         )
         result[start : start + held] = sq_dist[:, columns]
     return result
+
+
+def _adopted(
+    backend: str, queries: Points, points: Points, by_inner_product: bool = False
+) -> tuple[ModuleType, Points, Points]:
+    """The module of the backend, and the points where it keeps them."""
+    host_only = "metric='inner_product'" if by_inner_product else None
+    module = resolve(backend, queries, points, host_only=host_only)
+    adopted = module.adopt(queries, queries if queries.is_tensor else points)
+    return module, adopted, adopted if queries is points else module.adopt(points, adopted)
 
 
 def _empty(n: int, k: int) -> Neighbours:

@@ -1,10 +1,10 @@
-"""Arrays in and out: any caller's library on the outside, plain NumPy memory on the inside."""
+"""Arrays in and out: any caller's library outside; NumPy memory or CUDA tensors inside."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,18 @@ MAX_MAGNITUDE = 1e149
 class Points:
     """The rows of a feature matrix, ready for a backend.
 
-    data: [N, D], C-contiguous; float16, float32 or float64, or uint16 with the bits of bfloat16.
+    data: [N, D], C-contiguous; float16, float32 or float64. A NumPy array, where uint16 stands for
+    the bits of bfloat16, or a torch tensor: what lies on a CUDA device stays there.
     norms: None, or float64 [N]: each row counts as divided by its norm (the cosine metric).
     """
 
-    data: npt.NDArray[Any]
-    norms: npt.NDArray[np.float64] | None = None
+    data: Any
+    norms: Any = None
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether data and norms are torch tensors."""
+        return not isinstance(self.data, np.ndarray)
 
     @property
     def n(self) -> int:
@@ -41,7 +47,14 @@ class Points:
     def rows(self, index: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Those rows, float64 [len, D], exactly (normalised, for the cosine metric)."""
         rows = widen(self.data[index])
-        return rows if self.norms is None else rows / self.norms[index, None]
+        return np.asarray(_to_host(rows if self.norms is None else rows / self.norms[index, None]))
+
+    def on_host(self) -> Points:
+        """The same points in NumPy memory; a copy, except where they are there already."""
+        if not self.is_tensor:
+            return self
+        data = _storage("points", self.data, keep_on_device=False)
+        return replace(self, data=data, norms=_to_host(self.norms))
 
     def part(self, block: slice) -> Points:
         """Those rows: a view of the same memory."""
@@ -73,8 +86,14 @@ class Subset(Points):
         return Points(self.data[rows], None if self.norms is None else self.norms[rows])
 
 
-def widen(data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _to_host(array: Any) -> Any:
+    return array.cpu().numpy() if hasattr(array, "cpu") else array
+
+
+def widen(data: Any) -> Any:
     """Any supported storage as float64, exactly; a copy, except of float64 itself."""
+    if not isinstance(data, np.ndarray):
+        return data.double()
     if data.dtype == np.uint16:
         data = (data.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return data.astype(np.float64, copy=False)
@@ -83,14 +102,18 @@ def widen(data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def as_points(name: str, value: Any) -> Points:
     """Check `value` as a [N, D] matrix of finite floats and view it as `Points`.
 
-    Copies only what is not C-contiguous, not in native byte order, or not in host memory.
-    Raises TypeError or ValueError naming the argument `name`.
+    Copies only what is not C-contiguous, not in native byte order, or on a device other than a
+    CUDA one. Raises TypeError or ValueError naming the argument `name`.
     """
     data = _storage(name, value)
     if data.ndim != 2 or data.shape[0] < 1 or data.shape[1] < 1:
         raise ValueError(f"{name} must have shape [N, D] with N, D >= 1, got {tuple(data.shape)}")
-    data = np.ascontiguousarray(data)
-    _check_finite(name, data)
+    if isinstance(data, np.ndarray):
+        data = np.ascontiguousarray(data)
+        _check_finite(name, data)
+    else:
+        data = data.contiguous()
+        _check_tensor_finite(name, data)
     return Points(data)
 
 
@@ -105,9 +128,11 @@ def result_converter(like: Any) -> Callable[[npt.NDArray[Any]], Any]:
     return lambda result: result
 
 
-def _storage(name: str, value: Any) -> npt.NDArray[Any]:
+def _storage(name: str, value: Any, keep_on_device: bool = True) -> Any:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
+        if keep_on_device and value.is_cuda and str(value.dtype).endswith(FLOAT_TYPES):
+            return value.detach()
         tensor = value.detach().cpu()
         if tensor.dtype == torch.bfloat16:
             return np.asarray(tensor.contiguous().view(torch.int16).numpy().view(np.uint16))
@@ -130,6 +155,18 @@ def _storage(name: str, value: Any) -> npt.NDArray[Any]:
     if dtype == "bfloat16":  # the ml_dtypes extension type
         return array.view(np.uint16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_tensor_finite(name: str, data: Any) -> None:
+    torch = sys.modules["torch"]
+    blocks = data.split(max(1, (1 << 24) // data.shape[1]))  # keeps the temporary small
+    if data.dtype == torch.float64:
+        good = [(block.abs() <= MAX_MAGNITUDE).all() for block in blocks]
+    else:
+        good = [block.isfinite().all() for block in blocks]
+    # One wait for the device where all is well.
+    if not torch.stack(good).all().item():
+        _check_finite(name, _storage(name, data, keep_on_device=False))
 
 
 def _check_finite(name: str, data: npt.NDArray[Any]) -> None:

@@ -116,7 +116,7 @@ def refine(
     array([0, 3])
     """
     checks.choice("metric", metric, METRICS)
-    points = checks.points("features", features, metric)
+    points = checks.points("features", features, metric).on_host()
     members = checks.indices("indices", indices, points.n)
     if len(members) < 2:
         raise ValueError(f"indices must hold at least 2 rows, got {len(members)}")
@@ -126,7 +126,7 @@ def refine(
         raise ValueError(f"max_seconds must not be negative, got {max_seconds!r}")
     if record is not None and not isinstance(record, dict):
         raise TypeError(f"record must be a dict, got {type(record).__name__}")
-    module = resolve(backend)
+    module = resolve(backend, host_only="refine")
 
     refinement = Refinement(module, points, members)
     before, degenerate = refinement.total(), refinement.has_duplicates()

@@ -66,6 +66,89 @@ class Record:
         return {**asdict(self), "pruned_pairs": self.dense_pairs - self.refresh_pairs}
 
 
+class State:
+    """What every point knows of the selected set, and the picks, in host memory.
+
+    keys float64 and seen int64 [N]; picks int64 and sq_radii float64, of the selection's capacity.
+    fastsel/backends/device.py has its twin, whose rows and rivals are tensors: a schedule hands
+    them from one call to the next and looks into none.
+    """
+
+    def __init__(self, points: Points, capacity: int) -> None:
+        self.keys = np.full(points.n, np.inf)
+        self.seen = np.zeros(points.n, np.int64)
+        self.picks = np.empty(capacity, np.int64)
+        self.sq_radii = np.empty(capacity)
+
+    def largest(self) -> float:
+        """The largest key."""
+        return float(self.keys.max())
+
+    def leader_saw(self) -> int:
+        """How many centres the point of largest key has seen."""
+        return int(self.seen[np.argmax(self.keys)])
+
+    def leaders(self, size: int) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
+        """About `size` points of largest key, ascending in index, and the next one: the rival."""
+        return rough_leaders(self.keys, size)
+
+    def active(
+        self, rows: npt.NDArray[np.int64], rival: tuple[float, int], room: int
+    ) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
+        """The rows that beat the rival, at most `room`, ascending, and the next one: the rival."""
+        active = rows[beats(self.keys[rows], rows, rival)]
+        if len(active) > room:
+            best, (key, position) = leaders(self.keys[active], room)
+            active, rival = active[best], (key, int(active[position]))
+        return active, rival
+
+    def mark_seen(self, rows: npt.NDArray[np.int64], count: int) -> None:
+        """Note that the rows have seen so many centres."""
+        self.seen[rows] = count
+
+    def stale(self, rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+        """Those of the rows that have seen fewer centres."""
+        return rows[self.seen[rows] < count]
+
+    def count_above(self, key: float) -> int:
+        """How many keys are larger."""
+        return int(np.count_nonzero(self.keys > key))
+
+    def above(self, key: float, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+        """The points of larger key, in order, among `rows` if given."""
+        return np.flatnonzero(self.keys > key) if rows is None else rows[self.keys[rows] > key]
+
+    def largest_but(self, rows: npt.NDArray[np.int64], count: int) -> float:
+        """The largest key of the rows but for `count` larger ones."""
+        place = len(rows) - 1 - count
+        return float(np.partition(self.keys[rows], place)[place])
+
+    @staticmethod
+    def join(first: npt.NDArray[np.int64], then: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Rows one after the other."""
+        return np.concatenate([first, then])
+
+    def keys_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """A copy of the keys of the rows."""
+        return self.keys[rows]
+
+    def put(
+        self, first: int, rows: npt.NDArray[np.int64], sq_radii: npt.NDArray[np.float64]
+    ) -> None:
+        """Write picks from the position `first` on."""
+        self.picks[first : first + len(rows)] = rows
+        self.sq_radii[first : first + len(rows)] = sq_radii
+
+    def select(self, rows: npt.NDArray[np.int64]) -> None:
+        """Note that the rows are selected, and that every point has seen the first centre."""
+        self.seen[:] = 1
+        self.keys[rows] = SELECTED
+
+    def result(self, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The first `count` picks, and the square of each one's distance to those before it."""
+        return self.picks[:count], self.sq_radii[:count]
+
+
 class Selection:
     """What is selected so far, and what every point knows of it."""
 
@@ -77,45 +160,48 @@ class Selection:
         memory_limit: int | None = None,
     ) -> None:
         self.max_active = max_active(backend, points, capacity, memory_limit)
-        self.points = points
-        self.keys = np.full(points.n, np.inf)
-        self.seen = np.zeros(points.n, np.int64)
-        self.picks = np.empty(capacity, np.int64)
-        self.sq_radii = np.empty(capacity)
+        self.points = backend.adopt(points)
+        self.capacity = capacity
         self.count = 0
+        self.state: State = backend.State(self.points, capacity)
         self._backend = backend
-        self._pool = backend.Pool(points, capacity)
+        self._pool = backend.Pool(self.points, capacity)
 
     def apply_anchors(self, anchors: Points) -> None:
         """Count vectors from outside the pool as selected, without picking any."""
+        anchors = self._backend.adopt(anchors, self.points)
         for centre in range(anchors.n):
-            self._backend.min_update(self.points, anchors, centre, self.keys)
+            self._backend.min_update(self.points, anchors, centre, self.state.keys)
 
     def add_prefix(self, rows: npt.NDArray[np.int64]) -> None:
         """Select the given rows in their order."""
+        state = self.state
         for start in range(0, len(rows), PREFIX_BLOCK):
             block = rows[start : start + PREFIX_BLOCK]
-            self._pool.refresh(block, self.keys, self.seen, NO_RIVAL)
+            self._pool.refresh(block, state.keys, state.seen, NO_RIVAL)
+            self._pool.settle()
             features = self.points.rows(block)
-            keys = self.keys[block]
+            keys = state.keys_of(block)
+            sq_radii = np.empty(len(block))
             for i, row in enumerate(features):
-                self.sq_radii[self.count + i] = keys[i]
+                sq_radii[i] = keys[i]
                 keys = np.minimum(keys, canonical.sq_dists(features, row))
-            self._commit(block)
+            state.put(self.count, block, sq_radii)
+            self._commit(len(block))
         if len(rows):
             # Every key must be finite before the first round, or infinite ones would all tie.
-            self._backend.min_update(self.points, self.points, int(rows[0]), self.keys)
-            self.seen[:] = 1
-            self.keys[rows] = SELECTED
+            self._backend.min_update(self.points, self.points, int(rows[0]), state.keys)
+            state.select(rows)
 
-    def _commit(self, rows: npt.NDArray[np.int64]) -> None:
-        self.picks[self.count : self.count + len(rows)] = rows
-        self.count += len(rows)
-        self._pool.append(rows)
+    def _commit(self, picked: int) -> None:
+        """Count picks that have been written, and make centres of them."""
+        self._pool.append(self.state.picks[self.count : self.count + picked])
+        self.count += picked
 
     def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
-        return self.picks[: self.count], np.sqrt(self.sq_radii[: self.count])
+        picks, sq_radii = self.state.result(self.count)
+        return picks, np.sqrt(sq_radii)
 
 
 class Greedy(Selection):
@@ -139,24 +225,23 @@ class Greedy(Selection):
 
     def run(self, min_distance: float, progress: Progress) -> None:
         """Pick until the capacity is reached or no point is farther than `min_distance`."""
-        while self.count < len(self.picks) and self.keys.max() > min_distance * abs(min_distance):
+        limit = min_distance * abs(min_distance)
+        # Below 0 there is no limit, and below the capacity always a point that is not selected.
+        while self.count < self.capacity and (limit < 0 or self.state.largest() > limit):
             self._round(min_distance)
             progress.update(self.count)
         self.record.dense_pairs = self.points.n * self.count
 
     def _round(self, min_distance: float) -> None:
-        record, clock = self.record, time.perf_counter
+        record, clock, state = self.record, time.perf_counter, self.state
         begin = clock()
         size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * self.count))
-        rows, rival = rough_leaders(self.keys, size)
+        rows, rival = state.leaders(size)
         leaders_at = clock()
-        filtered, passed, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
+        filtered, passed, evaluated = self._pool.refresh(rows, state.keys, state.seen, rival)
         refresh_at = clock()
-        active = rows[beats(self.keys[rows], rows, rival)]
         room = min(self.max_active, max(FEWEST_ACTIVE, self.count // 2))
-        if len(active) > room:
-            best, (key, position) = leaders(self.keys[active], room)
-            active, rival = active[best], (key, int(active[position]))
+        active, rival = state.active(rows, rival, room)
         record.rounds += 1
         record.refreshed += len(rows)
         record.active += len(active)
@@ -169,10 +254,10 @@ class Greedy(Selection):
             return
         free = slice(self.count, self.count + len(active))
         picked, filtered, evaluated = self._pool.pick(
-            active, self.keys, rival, min_distance, self.picks[free], self.sq_radii[free]
+            active, state.keys, rival, min_distance, state.picks[free], state.sq_radii[free]
         )
-        self._commit(self.picks[self.count : self.count + picked])
-        self.seen[active] = self.count
+        self._commit(picked)
+        state.mark_seen(active, self.count)
         record.pick_pairs += filtered
         record.canonical_pairs += evaluated
         record.pick_seconds += clock() - refresh_at

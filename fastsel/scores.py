@@ -178,6 +178,7 @@ def prdc(
     real_radii = kth_sq_dists(real_points, [k], backend, progress)[:, 0]
     generated_radii = kth_sq_dists(generated_points, [k], backend, progress)[:, 0]
 
+    real_points, generated_points = real_points.on_host(), generated_points.on_host()
     pairs = PairFilter(real_points, generated_points)
     real_reach = pairs.scaled(real_radii)
     generated_reach = pairs.scaled(generated_radii)

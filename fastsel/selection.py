@@ -133,7 +133,8 @@ def greedy_select(
             f"n_samples must be at most {greedy_entropy.MAX_SAMPLES} with objective='entropy', "
             f"got {capacity}"
         )
-    module = resolve(backend)
+    entropy = "objective='entropy'" if objective == "entropy" else None
+    module = resolve(backend, points, host_only=entropy)
     report = Progress(progress, "greedy selection", capacity)
 
     if min_distance is None:
@@ -142,9 +143,9 @@ def greedy_select(
         min_distance = math.sqrt(2 * min_distance)
     selection: schedule.Greedy | greedy_entropy.GreedyEntropy
     if objective == "entropy":
-        selection = greedy_entropy.GreedyEntropy(module, points, capacity, min_distance)
+        selection = greedy_entropy.GreedyEntropy(module, points.on_host(), capacity, min_distance)
         if anchor_points is not None:
-            selection.apply_anchors(anchor_points)
+            selection.apply_anchors(anchor_points.on_host())
         selection.begin(prefix)
         selection.run(report)
     else:
@@ -273,7 +274,7 @@ def threshold_decay_select(
         points, capacity, start, initial, anchors, metric, random_state
     )
     _check_limits(memory_limit, record)
-    module = resolve(backend)
+    module = resolve(backend, points)
     report = Progress(progress, "threshold decay selection", capacity)
 
     selection = ThresholdDecay(module, points, capacity, metric, memory_limit)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from fastsel.points import Points
 from fastsel.progress import Progress
-from fastsel.schedule import Selection, rough_leaders
+from fastsel.schedule import Selection
 from fastsel.sketch import Trial
 
 # Candidates refreshed at a time: many, for the speed of the product, but hardly more than are asked
@@ -72,19 +72,19 @@ class ThresholdDecay(Selection):
 
     def farthest(self) -> float:
         """The largest distance of a point to the selected set."""
-        while self.keys.max() > 0 and self.seen[np.argmax(self.keys)] < self.count:
-            self._refresh(*rough_leaders(self.keys, MAX_REFRESHED))
+        while self.state.largest() > 0 and self.state.leader_saw() < self.count:
+            self._refresh(*self.state.leaders(MAX_REFRESHED))
         return self._bound()
 
     def _bound(self) -> float:
         """A distance to the selected set that no point exceeds; 0 where it is."""
-        return distance(float(self.keys.max()), self._metric)
+        return distance(self.state.largest(), self._metric)
 
     def run(self, threshold: float, decay: float, decay_when: str, progress: Progress) -> None:
         """Sweep until the capacity is reached, or until no threshold accepts any point."""
         self._sweeps = [(math.inf, 0, self.count)]
         number = 1
-        while self.count < len(self.picks):
+        while self.count < self.capacity:
             bound = self._bound()
             # The plain algorithm, by either rule, accepts nothing in such a sweep.
             while threshold >= bound:
@@ -107,14 +107,13 @@ class ThresholdDecay(Selection):
         """Those of this sweep and of the next ones, as long as few points concern them all."""
         thresholds = [threshold]
         size = min(MAX_REFRESHED, max(MIN_TOGETHER, 2 * self.count))
-        if np.count_nonzero(self.keys > largest_key(threshold, self._metric)) < size:
-            rows, rival = rough_leaders(self.keys, size)
+        if self.state.count_above(largest_key(threshold, self._metric)) < size:
+            rows, rival = self.state.leaders(size)
             self._refresh(rows, rival)
             # Above the cut are points of these rows only, and at most max_active of them.
-            cut = max(0.0, rival[0])
+            cut = max(0.0, float(rival[0]))
             if len(rows) > self.max_active:
-                place = len(rows) - 1 - self.max_active
-                cut = max(cut, float(np.partition(self.keys[rows], place)[place]))
+                cut = max(cut, self.state.largest_but(rows, self.max_active))
             nearest = distance(cut, self._metric)
             while len(thresholds) < MAX_SWEEPS and nearest <= (lower := thresholds[-1] * decay):
                 thresholds.append(lower)
@@ -126,24 +125,26 @@ class ThresholdDecay(Selection):
         limits = np.array([largest_key(threshold, self._metric) for threshold in thresholds])
         picks = np.zeros(len(limits), np.int64)
         # Keys only fall: what is not above the last limit now will not be in these sweeps.
-        rows = np.flatnonzero(self.keys > limits[-1])
+        rows = self.state.above(limits[-1])
         self.record.scan_seconds += time.perf_counter() - begin
-        while len(rows) and self.count < len(self.picks):
-            size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * (len(self.picks) - self.count)))
+        while len(rows) and self.count < self.capacity:
+            size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * (self.capacity - self.count)))
             # Several sweeps need all their candidates at once: _next_thresholds lets few in.
             block = rows[:size] if len(limits) == 1 else rows
             self._refresh(block, (limits[-1], -1))  # a rival that larger keys beat, and no others
-            fresh = block[self.keys[block] > limits[-1]]
+            fresh = self.state.above(limits[-1], block)
             picks += self._accept(fresh[: self.max_active], limits)
-            rows = np.concatenate([fresh[self.max_active :], rows[len(block) :]])
+            rows = self.state.join(fresh[self.max_active :], rows[len(block) :])
             progress.update(self.count)
         return picks
 
     def _refresh(self, rows: npt.NDArray[np.int64], rival: tuple[float, int]) -> None:
         """Bring rows up to date, each as long as it beats the rival."""
         begin = time.perf_counter()
-        rows = rows[self.seen[rows] < self.count]
-        filtered, passed, evaluated = self._pool.refresh(rows, self.keys, self.seen, rival)
+        state = self.state
+        rows = state.stale(rows, self.count)
+        filtered, passed, evaluated = self._pool.refresh(rows, state.keys, state.seen, rival)
+        self._pool.settle()
         self.record.rounds += 1
         self.record.refreshed += len(rows)
         self.record.refresh_pairs += filtered
@@ -156,12 +157,13 @@ class ThresholdDecay(Selection):
     ) -> npt.NDArray[np.int64]:
         """Select from up-to-date rows; returns how many at each limit."""
         begin = time.perf_counter()
+        state = self.state
         free = slice(self.count, self.count + len(rows))
-        sweeps = np.empty(len(self.picks[free]), np.int64)
+        sweeps = np.empty(len(state.picks[free]), np.int64)
         accepted, filtered, evaluated = self._pool.accept(
-            rows, self.keys, limits, self.picks[free], sweeps, self.sq_radii[free]
+            rows, state.keys, limits, state.picks[free], sweeps, state.sq_radii[free]
         )
-        self._commit(self.picks[self.count : self.count + accepted])
+        self._commit(accepted)
         self.record.compared += len(rows)
         self.record.accept_pairs += filtered
         self.record.canonical_pairs += evaluated

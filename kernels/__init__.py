@@ -1,1 +1,24 @@
-"""Triton kernels, one operation a file. Imported as fastsel.kernels."""
+"""Triton kernels, one operation a file. Imported as fastsel.kernels.
+
+The operations are those of fastsel/backends/torch_ops.py, which says what each does.
+"""
+
+from fastsel.kernels.accept import accept
+from fastsel.kernels.group_min import group_min
+from fastsel.kernels.min_update import min_update
+from fastsel.kernels.pair_min import pair_min
+from fastsel.kernels.pair_sq_dists import pair_sq_dists
+from fastsel.kernels.pick import pick
+from fastsel.kernels.sq_dist_matrix import sq_dist_matrix
+from fastsel.kernels.survivors import survivors
+
+__all__ = [
+    "accept",
+    "group_min",
+    "min_update",
+    "pair_min",
+    "pair_sq_dists",
+    "pick",
+    "sq_dist_matrix",
+    "survivors",
+]

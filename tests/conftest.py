@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import fastsel
 from fastsel.backends import cpu
 
+try:
+    import torch
+except ImportError:
+    HAS_CUDA = False
+else:
+    HAS_CUDA = torch.cuda.is_available()
 
-def _backend_params():
-    """Every usable backend, the cpu one at each instruction set of this machine."""
+# Triton asks for this when it is imported, which nothing has done yet.
+if not HAS_CUDA:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def _backend_params(names):
+    """Every usable backend of those, the cpu one at each instruction set of this machine."""
     params = []
-    for name, status in fastsel.backends().items():
-        if not status.usable:
+    for name in names:
+        if not fastsel.backends()[name].usable:
             continue
         levels = cpu._core().levels() if name == "cpu" else [None]
         params += [
@@ -20,10 +33,25 @@ def _backend_params():
     return params
 
 
-@pytest.fixture(params=_backend_params())
+def _fast(names):
+    # Triton's interpreter takes seconds for what others do in milliseconds; its calls are in
+    # test_device_backends.py.
+    return [name for name in names if HAS_CUDA or name != "triton"]
+
+
+@pytest.fixture(params=_backend_params(_fast(fastsel.backends())))
 def backend(request):
     """Name of a backend; for the cpu one, its instruction set is switched for the test."""
-    name, level = request.param
+    yield from _switched(*request.param)
+
+
+@pytest.fixture(params=_backend_params(["cpu", "reference"]))
+def host_backend(request):
+    """As `backend`, of those that have all primitives."""
+    yield from _switched(*request.param)
+
+
+def _switched(name, level):
     if level is None:
         yield name
         return

@@ -45,6 +45,23 @@ def test_a_named_backend_that_can_not_run_raises(monkeypatch):
         fastsel.greedy_select(CASES["normal-65x8"], 3)
 
 
+def test_reasons_are_told_for_packages_that_are_missing_or_broken(monkeypatch):
+    from fastsel import backends
+
+    monkeypatch.setattr(sys.modules["fastsel.backends"], "find_spec", lambda name: None)
+    assert backends()["torch"] == (False, "the package torch is not installed")
+    assert "triton is not installed" in backends()["triton"].detail
+    with pytest.raises(RuntimeError, match="'torch' can not run here: the package torch is not"):
+        fastsel.greedy_select(CASES["normal-65x8"], 3, backend="torch")
+
+    def broken(name):
+        raise ImportError("libcudart.so is not there")
+
+    monkeypatch.setattr(sys.modules["fastsel.backends"], "find_spec", lambda name: name)
+    monkeypatch.setattr(sys.modules["fastsel.backends"], "_module", broken)
+    assert backends()["torch"] == (False, "libcudart.so is not there")
+
+
 def test_environment_names_the_default(monkeypatch):
     monkeypatch.setenv("FASTSEL_BACKEND", "tpu")
     with pytest.raises(ValueError, match=r"FASTSEL_BACKEND must be one of .* got 'tpu'"):

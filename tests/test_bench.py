@@ -96,3 +96,16 @@ def test_turns_and_time_per_pick():
     assert order == ["a", "b", "c", "b", "c", "a"]
     assert [len(s) for s in seconds.values()] == [2, 2, 2]
     assert timing.per_pick([1.0, 9.0, 1.0], [3.0, 3.0, 4.0], 4) == (1.0, 0.5)
+
+
+def test_loops_for_devices_pick_and_find_the_same(pool):
+    torch = pytest.importorskip("torch")
+    from bench import device
+
+    points = torch.from_numpy(pool)
+    expected = fastsel.greedy_select(pool, 60)
+    for loop in (device.cdist_loop, device.cached_norm_loop):
+        verdict = check.verify(pool, loop(points, 60).numpy(), expected)
+        assert verdict.good, verdict
+    distances = device.cdist_search(points, 4)
+    np.testing.assert_allclose(distances[:, 1:], fastsel.knn(pool, pool, 4)[0][:, 1:], rtol=1e-3)

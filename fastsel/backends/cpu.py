@@ -15,7 +15,10 @@ import numpy.typing as npt
 
 from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, frame, largest_code, sample
 from fastsel.points import Points, Subset
+from fastsel.schedule import State
 from fastsel.sketch import MAX_ROWS, QUERIES, Trial, choose, depths
+
+__all__ = ["EntropyPool", "Neighbours", "Pool", "State"]
 
 NAME = "cpu"
 
@@ -67,6 +70,11 @@ def threads() -> int:
     if torch is not None:
         return int(torch.get_num_threads())
     return int(_native().max_threads())
+
+
+def adopt(points: Points, like: Points | None = None) -> Points:
+    """The points where this backend keeps them: in host memory."""
+    return points.on_host()
 
 
 def min_update(
@@ -137,6 +145,9 @@ class Pool:
         """Add rows to the centres that `refresh` applies."""
         self._centres.append(picks)
         self._count += len(picks)
+
+    def settle(self) -> None:
+        """Wait until keys are as the last `refresh` leaves them: they are."""
 
     def refresh(
         self,

@@ -10,7 +10,10 @@ import numpy.typing as npt
 from fastsel import canonical
 from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
+from fastsel.schedule import State
 from fastsel.sketch import Trial
+
+__all__ = ["EntropyPool", "Neighbours", "Pool", "State"]
 
 NAME = "reference"
 
@@ -26,6 +29,11 @@ def unusable_because() -> list[str]:
 def describe() -> str:
     """One line for `fastsel.backends()`."""
     return f"NumPy {np.__version__}"
+
+
+def adopt(points: Points, like: Points | None = None) -> Points:
+    """The points where this backend keeps them: in host memory."""
+    return points.on_host()
 
 
 def min_update(
@@ -55,6 +63,9 @@ class Pool:
     def append(self, picks: npt.NDArray[np.int64]) -> None:
         """Add rows to the centres that `refresh` applies."""
         self._picks = np.concatenate([self._picks, picks])
+
+    def settle(self) -> None:
+        """Wait until keys are as the last `refresh` leaves them: they are."""
 
     def refresh(
         self,

@@ -1,0 +1,361 @@
+"""Predict what the CUDA backend takes on a GPU, and write docs/gpu.md.
+
+    python -m bench.gpu_model            # the page, from the JSON files beside it
+    python -m bench.gpu_model --count    # count anew what a selection does (minutes), then the page
+
+Nothing here is measured on a GPU. The times follow from
+
+- docs/gpu-work.json: the rounds of selections, counted on the processor by --count. Which rows are
+  refreshed and picked does not depend on the backend;
+- docs/gpu-resources.json: registers and shared memory of each kernel (bench/gpu_resources.py);
+- the figures of the GPUs, and the assumptions, that are constants below.
+
+`pytest bench/test_gpu.py --device cuda --record` measures and puts the figures into
+docs/gpu-measured.json; the page has them beside its predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from bench import gpu_resources
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WORK, MEASURED, PAGE = (DOCS / name for name in ("gpu-work.json", "gpu-measured.json", "gpu.md"))
+
+SIZES = (65_536, 262_144)
+DIMS = (384, 768)
+SHARES = (2, 8)  # of the points, one in so many is picked
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Peak figures of a GPU, without sparsity."""
+
+    name: str
+    device: str  # what torch calls it, in part
+    architecture: str
+    processors: int
+    clock: float  # Hz, boost
+    lanes: int  # of a processor: float32 operations a cycle
+    int8: float  # operations a second on tensor cores
+    float32: float  # operations a second, a multiply-add being two
+    float64: float  # likewise, not on tensor cores
+    memory: float  # bytes a second
+    shared: int  # bytes of a processor that its blocks share
+    mma_share: float  # of the tensor cores' peak that mma.sync reaches
+
+
+A100 = Gpu(
+    name="A100 SXM 80 GB",
+    device="A100-SXM4-80GB",
+    architecture="sm_80",
+    processors=108,
+    clock=1.41e9,
+    lanes=64,
+    int8=624e12,
+    float32=19.5e12,
+    float64=9.7e12,
+    memory=2.039e12,
+    shared=164 << 10,
+    mma_share=0.75,
+)
+H100 = Gpu(
+    name="H100 SXM",
+    device="H100 80GB HBM3",
+    architecture="sm_90a",
+    processors=132,
+    clock=1.98e9,
+    lanes=128,
+    int8=1979e12,
+    float32=67e12,
+    float64=34e12,
+    memory=3.35e12,
+    shared=228 << 10,
+    mma_share=0.6,
+)
+GPUS = (A100, H100)
+
+# Assumptions. Shares are of the peak.
+MEMORY_SHARE = 0.85  # of a stream through memory
+GATHER_SHARE = 0.5  # of rows that lie anywhere
+L2_BYTES = 5120  # a cycle, of the whole cache (A100 whitepaper; taken for the H100 too)
+L2_SHARE = 0.6
+FLOAT64_SHARE = 0.7
+GEMM_SHARE = 0.8  # of float32, by cuBLAS
+EPILOGUE = 8  # instructions for each pair that follow its product
+LAUNCH = 4e-6  # seconds for the host to launch a kernel
+SYNC = 10e-6  # seconds from the end of a kernel until the host goes on
+ROUND_LAUNCHES = 80  # kernels of a round, those of torch's sorts among them
+SORT_PASSES = 8  # over keys and indices, of a radix sort of float64
+
+# Cycles of a pick, one after the other.
+L2_LATENCY = 270
+L2_BYTES_OF_ONE = 64  # a cycle, that one processor gets from the L2 cache
+REDUCE = 25  # of 32-bit numbers over a warp
+REDUCTIONS = 6
+BARRIER = 40
+SHARED_ROUND_TRIP = 60
+PICK_ARITHMETIC = 60
+
+TILE = 128
+MATRIX_TILE = 32
+BLOCK_THREADS = {"group_min": 256, "survivors": 256, "sq_dist_matrix": 256, "pick": 512}
+BLOCK_THREADS |= {"accept": 512, "min_update": 256, "pair_min": 256, "pair_sq_dists": 256}
+REGISTERS = 65_536
+MAX_THREADS = 2048
+MAX_BLOCKS = 32
+RESERVED_SHARED = 1024  # of every block, by the system
+REFRESH_GROUPS = 16  # fastsel/backends/device.py
+
+
+class Round(NamedTuple):
+    """One round of a selection."""
+
+    refreshed: int
+    centres: int  # that there were
+    room: int  # rows of the matrix
+    picked: int
+    canonical: int  # pairs that passed the filter of the refresh
+
+
+class Cost(NamedTuple):
+    """What a kernel moves and computes, and the seconds that it takes."""
+
+    bytes: float
+    operations: float
+    seconds: float
+
+
+def blocks_per_processor(gpu: Gpu, kernel: str, report: dict[str, Any]) -> int:
+    """How many blocks of a kernel are on a processor at a time."""
+    threads = BLOCK_THREADS[kernel.split()[0]]
+    registers = -(-report["registers"] // 8) * 8
+    return min(
+        MAX_BLOCKS,
+        MAX_THREADS // threads,
+        REGISTERS // (registers * threads),
+        gpu.shared // (report["shared"] + RESERVED_SHARED),
+    )
+
+
+def product(gpu: Gpu, rows: int, cols: int, dim: int, parts: int = 1) -> Cost:
+    """An int8 product with its epilogue: `group_min` and `survivors`.
+
+    Tensor cores and epilogue take turns; the codes come from the L2 cache meanwhile. The last wave
+    of blocks, `parts` of them to a tile of rows, may fill the GPU only in part.
+    """
+    depth = -(-dim // 64) * 64
+    row_tiles = -(-rows // TILE)
+    tiles = row_tiles * -(-cols // TILE)
+    operations = 2.0 * tiles * TILE * TILE * depth
+    moved = tiles * 2.0 * TILE * depth
+    tensor = operations / (gpu.int8 * gpu.mma_share)
+    epilogue = tiles * TILE * TILE * EPILOGUE / (gpu.processors * gpu.lanes * gpu.clock)
+    waves = row_tiles * parts / (2 * gpu.processors)
+    uneven = max(1.0, -(-waves // 1) / waves)
+    l2 = moved / (L2_BYTES * gpu.clock * L2_SHARE)
+    return Cost(moved, operations, uneven * max(tensor + epilogue, l2))
+
+
+def sq_dist_matrix(gpu: Gpu, rows: int, dim: int) -> Cost:
+    """Three float64 operations for each component of each pair of the upper triangle of tiles."""
+    tiles = -(-rows // MATRIX_TILE)
+    pairs = tiles * (tiles + 1) / 2 * MATRIX_TILE**2
+    operations = 3.0 * pairs * dim
+    # The peak counts a multiply-add as two.
+    seconds = operations / (gpu.float64 / 2 * FLOAT64_SHARE)
+    return Cost(8.0 * rows * rows, operations, seconds)
+
+
+def pick(gpu: Gpu, rows: int, picks: int) -> Cost:
+    """A chain: a row of the matrix from the L2 cache, then the largest key of the block."""
+    cycles = (
+        L2_LATENCY
+        + 8 * rows / L2_BYTES_OF_ONE
+        + REDUCTIONS * REDUCE
+        + BARRIER
+        + SHARED_ROUND_TRIP
+        + PICK_ARITHMETIC
+    )
+    return Cost(8.0 * rows * picks, 2.0 * rows * picks, picks * cycles / gpu.clock)
+
+
+def pairs(gpu: Gpu, count: int, dim: int) -> Cost:
+    """Listed pairs: two float32 rows each, wherever they lie, and three float64 operations."""
+    moved = count * 2.0 * dim * 4
+    operations = 3.0 * count * dim
+    seconds = moved / (gpu.memory * GATHER_SHARE)
+    return Cost(moved, operations, max(seconds, operations / (gpu.float64 / 2 * FLOAT64_SHARE)))
+
+
+def min_update(gpu: Gpu, n: int, dim: int) -> Cost:
+    """A stream through all float32 rows."""
+    moved = n * (dim * 4.0 + 16)
+    return Cost(moved, 3.0 * n * dim, moved / (gpu.memory * MEMORY_SHARE))
+
+
+def sort(gpu: Gpu, n: int) -> Cost:
+    """A radix sort of n keys with their indices, by torch."""
+    moved = 2.0 * SORT_PASSES * n * 16
+    return Cost(moved, 0.0, moved / (gpu.memory * MEMORY_SHARE))
+
+
+def round_costs(gpu: Gpu, one: Round, n: int, dim: int) -> dict[str, Cost]:
+    """The kernels of a round of greedy selection."""
+    return {
+        "sort": sort(gpu, n),
+        "group_min": product(gpu, one.refreshed, one.centres, dim, REFRESH_GROUPS),
+        "survivors": product(gpu, one.refreshed, one.centres, dim, -(-one.centres // (16 * TILE))),
+        "pair_min": pairs(gpu, one.canonical, dim),
+        "sq_dist_matrix": sq_dist_matrix(gpu, one.room, dim),
+        "pick": pick(gpu, one.room, one.picked),
+    }
+
+
+def greedy(gpu: Gpu, rounds: list[Round], n: int, dim: int) -> float:
+    """Seconds of a selection: in each round the kernels or their launches, and one wait."""
+    total = encode(gpu, n, dim)
+    for one in rounds:
+        kernels = sum(cost.seconds for cost in round_costs(gpu, one, n, dim).values())
+        total += max(kernels, ROUND_LAUNCHES * LAUNCH) + SYNC
+    return total
+
+
+def encode(gpu: Gpu, n: int, dim: int) -> float:
+    """Seconds to make the codes, in plain torch: a dozen passes over the rows in float64."""
+    return 12 * n * dim * 8 * 2 / (gpu.memory * MEMORY_SHARE) + 100 * LAUNCH
+
+
+def released_loop(gpu: Gpu, n: int, dim: int, m: int) -> float:
+    """Seconds of the loop with torch.cdist, in its favour: it reads the rows once for each pick.
+
+    torch.cdist at one centre makes temporaries of the size of the rows, which are not counted. The
+    host waits for every pick: a launch, the pass over the rows, and a wait.
+    """
+    return m * (n * (dim + 4) * 4.0 / (gpu.memory * MEMORY_SHARE) + LAUNCH + SYNC)
+
+
+def cached_loop(gpu: Gpu, n: int, dim: int, m: int) -> float:
+    """Seconds of the best plain loop: a matrix-vector product, six kernels, and no wait."""
+    return m * max(n * (dim + 12) * 4.0 / (gpu.memory * MEMORY_SHARE), 6 * LAUNCH)
+
+
+def knn(gpu: Gpu, n: int, dim: int, survivors: float = 4.0) -> float:
+    """Seconds of self nearest neighbours, k = 1: two products and the canonical distances."""
+    seconds = encode(gpu, n, dim)
+    queries = 1 << 14  # fastsel/backends/device.py, SEARCH_ROWS
+    for first in range(0, n, queries):
+        rows = min(queries, n - first)
+        listed = int(survivors * rows)
+        kernels = [
+            product(gpu, rows, n, dim, 64),
+            product(gpu, rows, n, dim, -(-n // (16 * TILE))),
+            pairs(gpu, listed, dim),
+            *[sort(gpu, listed)] * 3,
+        ]
+        seconds += sum(cost.seconds for cost in kernels) + 30 * LAUNCH + 2 * SYNC
+    return seconds
+
+
+def flat_knn(gpu: Gpu, n: int, dim: int) -> float:
+    """Seconds of a brute-force search: a float32 product by cuBLAS, written and read once."""
+    compute = 2.0 * n * n * dim / (gpu.float32 * GEMM_SHARE)
+    return compute + 2.0 * n * n * 4 / (gpu.memory * MEMORY_SHARE)
+
+
+def count_rounds(n: int, dim: int, m: int) -> list[Round]:
+    """The rounds of a selection from synthetic features, on the processor."""
+    from bench.data import clustered
+    from fastsel import schedule
+    from fastsel.backends import cpu
+    from fastsel.points import as_points
+    from fastsel.progress import Progress
+
+    rounds: list[Round] = []
+
+    class Counting(cpu.Pool):
+        def refresh(self, rows: Any, keys: Any, seen: Any, rival: Any) -> tuple[int, int, int]:
+            work = super().refresh(rows, keys, seen, rival)
+            room = min(schedule.MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self._count // 2))
+            if len(rows) > 1:  # not the first pick
+                rounds.append(Round(len(rows), self._count, min(room, len(rows)), 0, work[2]))
+            return work
+
+        def pick(self, *args: Any) -> tuple[int, int, int]:
+            work = super().pick(*args)
+            rounds[-1] = rounds[-1]._replace(picked=work[0])
+            return work
+
+    backend: Any = SimpleNamespace(
+        Pool=Counting, State=cpu.State, adopt=cpu.adopt, min_update=cpu.min_update
+    )
+    import numpy as np
+
+    selection = schedule.Greedy(backend, as_points("features", clustered(n, dim)), m)
+    selection.add_prefix(np.zeros(1, np.int64))
+    selection.run(-1.0, Progress(False, "", m))
+    return rounds
+
+
+def rounds_of(work: dict[str, Any], n: int, dim: int, m: int) -> list[Round]:
+    """Those until m points are picked: a smaller selection is the beginning of a larger one."""
+    rounds = []
+    left = m - 1
+    for values in work[f"{n}x{dim}"]:
+        if left <= 0:
+            break
+        one = Round(*values)
+        rounds.append(one._replace(picked=min(one.picked, left)))
+        left -= one.picked
+    assert left <= 0
+    return rounds
+
+
+def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """Lines of Markdown."""
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+def milliseconds(seconds: float) -> str:
+    """Three figures."""
+    value = seconds * 1e3
+    return f"{value:.3g} ms" if value < 1000 else f"{seconds:.3g} s"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_model", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--count", action="store_true", help="count the rounds anew")
+    options = parser.parse_args(arguments)
+    if options.count:
+        work = json.loads(WORK.read_text()) if WORK.exists() else {}
+        for n in SIZES:
+            for dim in DIMS:
+                work[f"{n}x{dim}"] = count_rounds(n, dim, n // 2)
+                WORK.write_text(json.dumps(work) + "\n")
+    from bench.gpu_page import page
+
+    PAGE.write_text(
+        page(
+            json.loads(WORK.read_text()),
+            json.loads(gpu_resources.TABLE.read_text()),
+            json.loads(MEASURED.read_text()),
+        )
+    )
+    print(f"wrote {PAGE.relative_to(DOCS.parent)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""The text of docs/gpu.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench import gpu_model as model
+from bench.gpu_model import GPUS, Cost, Gpu, Round, milliseconds, table
+
+# A round in the middle of a large selection, for the table of kernels.
+TYPICAL = Round(refreshed=8192, centres=16_384, room=2048, picked=300, canonical=16_384)
+TYPICAL_SIZE = (65_536, 384)
+
+HEAD = """# On a GPU
+
+The `cuda` backend keeps points, keys and picks in the memory of the GPU and gives the picks of the
+other backends, to the bit. `triton` is the same in another language (`kernels/`), and `torch` the
+same in plain torch. Points that lie on a GPU are worked on where they are:
+
+```python
+picks = fastsel.greedy_select(features.cuda(), 32_768)  # a tensor, on the same device
+```
+
+**Every time on this page is a prediction, made without a GPU, unless it says "measured".** The
+formulas are in `bench/gpu_model.py`; `python -m bench.gpu_model` writes this page.
+
+## How it works
+
+The schedule is that of [architecture.md](architecture.md), with the differences that a GPU asks
+for:
+
+- **The same filter.** int8 codes, exact int32 sums, one proof (`csrc/cpu/filter.h`). On tensor
+  cores int8 has twice the rate of float16 and half its bytes, and half precision would need a proof
+  of its own.
+- **The product is made twice.** `group_min` takes from it how near each row is at most to a centre;
+  `survivors`, which then knows how far to look, lists the pairs that may be nearer. Two passes over
+  registers are cheaper than one that writes a matrix of distances.
+- **All centres, every time.** A refresh applies all of them to a row, seen or not: the least of
+  some distances stays the least. That is several times the pairs that the processor looks at, in
+  exchange for fixed shapes and one wait a round.
+- **Exact where it counts.** `pair_min`, `pair_sq_dists`, `sq_dist_matrix` and `min_update` compute
+  canonical distances in float64: eight neighbouring threads hold the eight sums, and three
+  exchanges add them in the canonical order. No fused multiply-add.
+- **A chain of picks in one launch.** `pick` and `accept` are one block: keys in registers, one
+  barrier a pick, the order by the bits of the key.
+- **Nothing waits, but once a round**, when the host reads how many points were picked. Everything
+  is on the caller's stream, and memory comes from torch's allocator.
+
+mma.sync and cp.async work on every GPU since the A100 (compute capability 8.0). wgmma and TMA would
+bring the H100's product nearer to its peak. The first thing to do about the product is to do less
+of it: a tile of rows could start at the first centre that one of its rows has not seen.
+
+`objective="entropy"` works on tensors of a GPU through the `cpu` backend: a pick updates a handful
+of balls, too little work for a GPU.
+
+## Without a GPU, how is it known to be right?
+
+- The kernels, as they ship, are compiled by g++ with `tests/cuda/emulation.h` in place of CUDA and
+  run on the processor: threads as fibers, shared memory filled with NaN, copies that arrive only
+  when they are waited for, and mma as its manual states it. They are compared with the reference,
+  under AddressSanitizer and UndefinedBehaviorSanitizer too, and with the threads and blocks in
+  several random orders, which must not change a bit.
+- Whole selections and searches run on them, against the reference.
+- nvcc compiles them for sm_80, sm_90a and sm_100; registers, spills (none) and shared memory are
+  compared with a table, and the PTX is searched for the instructions that were meant.
+
+What that can not show: speed, and whatever a GPU does otherwise than its manual says. Tests marked
+`gpu` run where there is one.
+"""
+
+FORMULAS = f"""## The model
+
+A product's time is that of the tensor cores plus that of the epilogue, or that of the L2 cache,
+whichever is longer, rounded up to whole waves of blocks. A pick is a chain of
+{model.L2_LATENCY} cycles (L2 latency) + 8 bytes x rows / {model.L2_BYTES_OF_ONE} bytes a cycle +
+{model.REDUCTIONS} x {model.REDUCE} (reductions of a warp) + {model.BARRIER} (barrier) +
+{model.SHARED_ROUND_TRIP} (shared memory) + {model.PICK_ARITHMETIC}. float64 kernels run at
+{model.FLOAT64_SHARE:.0%} of the peak, streams through memory at {model.MEMORY_SHARE:.0%}, scattered
+rows at {model.GATHER_SHARE:.0%}. A round takes its kernels' time, or that of
+{model.ROUND_LAUNCHES} launches of {model.LAUNCH * 1e6:.0f} us if that is longer, and a wait of
+{model.SYNC * 1e6:.0f} us. These are assumptions; the first measurement will correct them.
+
+How many rounds there are, and how many rows and pairs each one has, is counted and not assumed: on
+the processor, on the synthetic features of `bench/data.py` (`--count`).
+
+The others, in their favour: the released loop reads the points once for each pick, launches one
+kernel and waits once (torch.cdist in fact makes temporaries of the size of the points); the loop
+with cached norms is bound by the same read, or by six launches; a brute-force search is a float32
+product at {model.GEMM_SHARE:.0%} of the peak, whose result is written and read once. A search that
+computes in TF32 or float16 is faster than that, and not exact.
+
+Figures of the GPUs: NVIDIA's datasheets of the A100 and the H100 and their architecture whitepapers
+(peaks without sparsity; the clock of the H100 is the one that its float64 peak implies). The share
+of the tensor cores' peak that mma.sync reaches on a H100 is set after arXiv 2402.13499.
+"""
+
+
+def page(work: dict[str, Any], resources: dict[str, Any], measured: list[dict[str, Any]]) -> str:
+    """The whole page, from the three JSON files."""
+    lines = [HEAD, "## Predicted times", ""]
+    lines += _greedy(work, measured)
+    lines += _shares(work)
+    lines += _knn(measured)
+    lines += _kernels(resources)
+    lines += _measured(measured)
+    lines.append(FORMULAS)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _greedy(work: dict[str, Any], measured: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for gpu in GPUS:
+        for n in model.SIZES:
+            for dim in model.DIMS:
+                for share in model.SHARES:
+                    rows.append(_greedy_row(work, measured, gpu, n, dim, n // share))
+    head = ["GPU", "N", "d", "M", "rounds", "fastsel", "released loop", "cached norms", "ratio"]
+    return [
+        "`greedy_select`, float32 features; the ratio is that of the released loop to fastsel.",
+        "",
+        *table([*head, "measured"], rows),
+    ]
+
+
+def _greedy_row(
+    work: dict[str, Any], measured: list[dict[str, Any]], gpu: Gpu, n: int, dim: int, m: int
+) -> list[str]:
+    rounds = model.rounds_of(work, n, dim, m)
+    ours = model.greedy(gpu, rounds, n, dim)
+    released = model.released_loop(gpu, n, dim, m)
+    return [
+        gpu.name,
+        f"{n:,}",
+        str(dim),
+        f"{m:,}",
+        str(len(rounds)),
+        milliseconds(ours),
+        milliseconds(released),
+        milliseconds(model.cached_loop(gpu, n, dim, m)),
+        f"{released / ours:.0f}",
+        _found(measured, gpu, "greedy_select", n, dim, m),
+    ]
+
+
+def _shares(work: dict[str, Any]) -> list[str]:
+    """Where the time of a selection goes."""
+    rows = []
+    kernels = list(model.round_costs(GPUS[0], TYPICAL, *TYPICAL_SIZE))
+    for gpu in GPUS:
+        for n in model.SIZES:
+            dim = model.DIMS[0]
+            seconds = dict.fromkeys(kernels, 0.0)
+            pairs = 0
+            for one in model.rounds_of(work, n, dim, n // 2):
+                pairs += one.refreshed * one.centres
+                for name, cost in model.round_costs(gpu, one, n, dim).items():
+                    seconds[name] += cost.seconds
+            times = [milliseconds(value) for value in seconds.values()]
+            rows.append([gpu.name, f"{n:,}", *times, f"{pairs / (n * (n // 2)):.1f}"])
+    names = [f"`{name}`" for name in kernels]
+    return [
+        f"Where it goes, at d = {model.DIMS[0]} and M = N/2; and the pairs that `group_min` and "
+        "`survivors` each look at,\nfor each pair of a point and a pick.",
+        "",
+        *table(["GPU", "N", *names, "pairs"], rows),
+    ]
+
+
+def _knn(measured: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for gpu in GPUS:
+        for n in model.SIZES:
+            for dim in model.DIMS:
+                ours, flat = model.knn(gpu, n, dim), model.flat_knn(gpu, n, dim)
+                times = [milliseconds(ours), milliseconds(flat), f"{flat / ours:.1f}"]
+                there = _found(measured, gpu, "knn", n, dim, 1)
+                rows.append([gpu.name, f"{n:,}", str(dim), *times, there])
+    return [
+        "`knn(x, x, 1, exclude_self=True)` beside brute force in float32 (faiss flat, cuVS).",
+        "",
+        *table(["GPU", "N", "d", "fastsel", "brute force", "ratio", "measured"], rows),
+    ]
+
+
+def _kernels(resources: dict[str, Any]) -> list[str]:
+    n, dim = TYPICAL_SIZE
+    rows = []
+    for gpu in GPUS:
+        costs = model.round_costs(gpu, TYPICAL, n, dim)
+        costs["min_update"] = model.min_update(gpu, n, dim)
+        del costs["sort"]
+        for name, cost in costs.items():
+            rows.append(_kernel_row(gpu, name, cost, resources["architectures"][gpu.architecture]))
+    head = ["GPU", "kernel", "registers", "shared", "blocks an SM", "occupancy"]
+    return [
+        "## Kernels",
+        "",
+        f"In a round of N = {n:,}, d = {dim}: {TYPICAL.refreshed:,} rows against "
+        f"{TYPICAL.centres:,} centres, {TYPICAL.room:,} active,\n{TYPICAL.picked} picks. Registers "
+        f"and shared memory as nvcc {resources['nvcc']} reports them\n(`python -m "
+        "bench.gpu_resources`); bytes of a product are those from the L2 cache.",
+        "",
+        *table([*head, "bytes", "operations", "predicted"], rows),
+    ]
+
+
+def _kernel_row(gpu: Gpu, name: str, cost: Cost, report: dict[str, Any]) -> list[str]:
+    key = name if name in report else f"{name} float32"
+    blocks = model.blocks_per_processor(gpu, key, report[key])
+    resident = blocks * model.BLOCK_THREADS[name]
+    one_block = name == "pick"
+    return [
+        gpu.name,
+        f"`{name}`",
+        str(report[key]["registers"]),
+        f"{report[key]['shared']:,}",
+        "1 in all" if one_block else str(blocks),
+        "" if one_block else f"{resident / model.MAX_THREADS:.0%}",
+        f"{cost.bytes / 1e6:,.0f} MB",
+        f"{cost.operations:.1e}",
+        milliseconds(cost.seconds),
+    ]
+
+
+def _found(measured: list[dict[str, Any]], gpu: Gpu, call: str, n: int, dim: int, m: int) -> str:
+    """The measured time of that call, where there is one."""
+    for one in measured:
+        if (one["gpu"], one["call"]) == (gpu.name, call) and one["size"] == [n, dim, m]:
+            return milliseconds(one["seconds"])
+    return "not yet"
+
+
+def _measured(measured: list[dict[str, Any]]) -> list[str]:
+    if measured:
+        head = ["GPU", "call", "N, d, M or k", "seconds", "command"]
+        rows = [
+            [
+                one["gpu"],
+                one["call"],
+                ", ".join(f"{x:,}" for x in one["size"]),
+                f"{one['seconds']:.4g}",
+                f"`{one['command']}`",
+            ]
+            for one in measured
+        ]
+        return ["## Measured", "", *table(head, rows)]
+    return [
+        "## Measured",
+        "",
+        "Nothing yet. Where there is a GPU, `pytest bench/test_gpu.py --device cuda --record "
+        "--n-points 65536 --dim 384`\nchecks the picks, measures, and fills in this page.",
+        "",
+    ]

@@ -1,0 +1,144 @@
+"""A generation of the training loop beside the structure of the released script, phase by phase.
+
+    python -m bench.loop
+    python -m bench.loop --quick --out /tmp/trial
+    python -m bench.loop --render     # the page again, from the JSON record
+
+Writes docs/loop.md, its JSON record and its plot. Leave the machine alone meanwhile; it takes about
+a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import command, machine, timing
+from bench.loop_page import page, plot
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size of images, model and training."""
+
+    name: str
+    side: int
+    channels: int
+    widths: tuple[int, ...]
+    batch: int
+    steps: int
+    n: int
+    sampling_steps: int
+
+
+CASES = (
+    Case("digits", 8, 1, (16, 32), 16, 100, 256, 20),
+    Case("colour", 32, 3, (32, 64), 32, 10, 64, 10),
+)
+QUICK = (Case("trial", 8, 1, (8, 8), 4, 3, 8, 2),)
+
+
+def main(arguments: list[str]) -> None:
+    """The command."""
+    command.run("bench.loop", __doc__, arguments, measure, plot, page, features=False)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything, as plain numbers."""
+    log = command.stopwatch()
+    rounds = 1 if options.quick else ROUNDS
+    record: dict[str, Any] = {
+        "trial": options.quick,
+        "rounds": rounds,
+        "machine": machine.describe(),
+        "cases": [measure_case(case, rounds, log) for case in (QUICK if options.quick else CASES)],
+    }
+    versions = record["machine"]["versions"]
+    versions |= {name: importlib.metadata.version(name) for name in ("diffusers", "torchvision")}
+    record["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
+    log("done")
+    return record
+
+
+def measure_case(case: Case, rounds: int, log: command.Log) -> dict[str, Any]:
+    """Seconds of every phase, ours and theirs in turn, on equal images, network and threads."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from bench import released_loop
+    from training.config import Config
+    from training.model import training_threads
+
+    log(case.name)
+    config = Config(
+        n=case.n,
+        widths=case.widths,
+        steps=case.steps,
+        batch_size=case.batch,
+        sampling_steps=case.sampling_steps,
+        checkpoint_every=case.steps,
+        device="cpu",
+    )
+    shape = (case.n, case.side, case.side, case.channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as scratch, training_threads(config, case.side):
+        root = Path(scratch)
+        for i, image in enumerate(images):
+            Image.fromarray(image.squeeze()).save(root / f"{i:05}.png")
+        np.savez(root / "images.npz", images=images)
+        theirs = released_loop.read(root, case.channels)
+        expected = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+        if not torch.allclose(theirs, expected, atol=1e-6):
+            raise SystemExit("the images differ: not measured")
+        calls = {
+            "read ours": lambda: np.load(root / "images.npz")["images"],
+            "read released": partial(released_loop.read, root, case.channels),
+            "train ours": partial(_train, config, images, root),
+            "train released": partial(released_loop.train, config, root, case.channels),
+            "sample ours": partial(_sample, config, images, root / "ours.npz"),
+            "sample released": partial(released_loop.sample, config, images, root / "theirs"),
+        }
+        for call in calls.values():
+            call()  # what torch sets up once
+        seconds = timing.interleaved(calls, rounds)
+        stored = np.load(root / "ours.npz")["images"]
+        if stored.shape != shape or len(list((root / "theirs").iterdir())) != case.n:
+            raise SystemExit("not all images were sampled: not measured")
+        return {
+            **case.__dict__,
+            "threads": torch.get_num_threads(),
+            "released_batch": released_loop.SAMPLING_BATCH,
+            "seconds": {name: statistics.median(times) for name, times in seconds.items()},
+        }
+
+
+def _train(config: Any, images: Any, root: Path) -> None:
+    from training.train import train
+
+    train(config, images, generation=1, checkpoint=root / "checkpoint")
+
+
+def _sample(config: Any, images: Any, path: Path) -> None:
+    import numpy as np
+
+    from training.model import build_unet
+    from training.sample import sample
+
+    model = build_unet(config, images.shape[1], images.shape[3], seed=0)
+    batches = sample(config, model, generation=1, first=0, count=config.n)
+    np.savez(path, images=np.concatenate(list(batches)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,212 @@
+// Python bindings of the CUDA kernels: arguments are unpacked and checked here, nothing else.
+//
+// Arrays of the device come as addresses, with their lengths; fastsel/backends/cuda.py, which has
+// the tensors, answers for their types and places. A stream is an address too.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "cuda/kernels.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using fastsel::Codes;
+using fastsel::Dtype;
+using fastsel::Matrix;
+using fastsel::cuda::Active;
+using fastsel::cuda::CodeRows;
+using fastsel::cuda::Pairs;
+using fastsel::cuda::Picks;
+using fastsel::cuda::Stream;
+
+using Address = uintptr_t;
+
+void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+template <class T>
+T* pointer(Address address, const char* what) {
+  require(address != 0 && address % alignof(T) == 0, what);
+  return reinterpret_cast<T*>(address);
+}
+
+Stream stream_of(Address address) { return reinterpret_cast<Stream>(address); }
+
+// data, dtype, n, dim, norms or 0
+using MatrixArgument = std::tuple<Address, std::string, int64_t, int64_t, Address>;
+
+Dtype dtype_of(const std::string& name) {
+  if (name == "float16") return Dtype::kFloat16;
+  if (name == "bfloat16") return Dtype::kBfloat16;
+  if (name == "float32") return Dtype::kFloat32;
+  if (name == "float64") return Dtype::kFloat64;
+  throw std::invalid_argument("unsupported storage type");
+}
+
+Matrix matrix(const MatrixArgument& argument) {
+  const auto& [data, name, n, dim, norms] = argument;
+  const Dtype dtype = dtype_of(name);
+  const Address size = dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
+  require(n >= 1 && dim >= 1, "data must be [n, d] with n, d >= 1");
+  require(data != 0 && data % size == 0, "data must be an aligned address");
+  return {reinterpret_cast<const void*>(data), dtype, n, dim,
+          norms == 0 ? nullptr : pointer<const double>(norms, "norms must be float64 [n]")};
+}
+
+void require_alike(const Matrix& a, const Matrix& b) {
+  require(a.dtype == b.dtype && (a.norms == nullptr) == (b.norms == nullptr),
+          "both must have the same dtype and metric");
+  require(a.dim == b.dim, "both must have the same number of columns");
+}
+
+// values, scales, sq_norms, errors, n, depth
+using CodesArgument = std::tuple<Address, Address, Address, Address, int64_t, int64_t>;
+
+// The rows of codes that are listed at `rows`, n of them.
+CodeRows code_rows(const CodesArgument& argument, Address rows, int64_t n) {
+  const auto& [values, scales, sq_norms, errors, n_codes, depth] = argument;
+  require(depth >= 1 && depth % fastsel::cuda::kCodeUnit == 0 && depth < int64_t{1} << 31,
+          "codes must have a multiple of 64 columns");
+  require(values != 0 && values % 16 == 0, "codes must be aligned to 16 bytes");
+  require(n_codes >= 1 && n >= 1 && n < int64_t{1} << 31, "rows must be in [1, 2^31)");
+  return {{reinterpret_cast<const int8_t*>(values), pointer<const float>(scales, "scales"),
+           pointer<const float>(sq_norms, "sq_norms"), pointer<const float>(errors, "errors"),
+           depth, 1.0},
+          pointer<const int64_t>(rows, "rows must be int64 [n]"),
+          n};
+}
+
+// What a launch's grid holds of tiles of 128 queries.
+void require_product(const CodeRows& queries, const CodeRows& points) {
+  require(queries.codes.depth == points.codes.depth, "codes must have the same number of columns");
+  require(queries.n <= int64_t{65535} * 128, "at most 8,388,480 queries in a call");
+}
+
+// pairs, capacity, count
+using PairsArgument = std::tuple<Address, int64_t, Address>;
+
+Pairs pairs_of(const PairsArgument& argument) {
+  const auto& [pairs, capacity, count] = argument;
+  require(capacity >= 1, "pairs must be int32 [capacity, 2], capacity >= 1");
+  return {pointer<int32_t>(pairs, "pairs must be int32 [capacity, 2]"), capacity,
+          pointer<int64_t>(count, "n_pairs must be int64 [1]")};
+}
+
+// matrix, stride, rows, keys, n_active
+using ActiveArgument = std::tuple<Address, int64_t, Address, Address, Address>;
+
+Active active_of(const ActiveArgument& argument) {
+  const auto& [matrix, stride, rows, keys, n_active] = argument;
+  require(1 <= stride && stride <= fastsel::cuda::kMaxActive, "at most 2048 active rows");
+  return {pointer<const double>(matrix, "matrix must be float64 [a, a]"),
+          pointer<const int64_t>(rows, "rows must be int64 [a]"),
+          pointer<double>(keys, "keys must be float64 [n]"),
+          pointer<const int64_t>(n_active, "n_active must be int64 [1]"), stride};
+}
+
+// picks, sq_radii, n_picks, capacity
+using PicksArgument = std::tuple<Address, Address, Address, int64_t>;
+
+Picks picks_of(const PicksArgument& argument) {
+  const auto& [rows, sq_radii, count, capacity] = argument;
+  require(capacity >= 1, "picks must be int64 [capacity], capacity >= 1");
+  return {pointer<int64_t>(rows, "picks must be int64 [capacity]"),
+          pointer<double>(sq_radii, "sq_radii must be float64 [capacity]"),
+          pointer<int64_t>(count, "n_picks must be int64 [1]"), capacity};
+}
+
+void min_update(const MatrixArgument& points, Address centre, Address sq_dist, Address stream) {
+  fastsel::cuda::min_update(
+      matrix(points), pointer<const double>(centre, "centre must be float64 [d]"),
+      pointer<double>(sq_dist, "sq_dist must be float64 [n]"), stream_of(stream));
+}
+
+void group_min(const CodesArgument& q_codes, Address q_rows, int64_t n_queries,
+               const CodesArgument& p_codes, Address p_rows, int64_t n_points, int64_t group,
+               Address out, Address stream) {
+  const CodeRows queries = code_rows(q_codes, q_rows, n_queries);
+  const CodeRows points = code_rows(p_codes, p_rows, n_points);
+  require_product(queries, points);
+  require(group >= 1, "group must be at least 1");
+  fastsel::cuda::group_min(queries, points, group,
+                           pointer<float>(out, "out must be float32 [queries, groups]"),
+                           stream_of(stream));
+}
+
+void survivors(const CodesArgument& q_codes, Address q_rows, int64_t n_queries,
+               const CodesArgument& p_codes, Address p_rows, int64_t n_points, Address reach,
+               const PairsArgument& pairs, Address overflow, Address stream) {
+  const CodeRows queries = code_rows(q_codes, q_rows, n_queries);
+  const CodeRows points = code_rows(p_codes, p_rows, n_points);
+  require_product(queries, points);
+  fastsel::cuda::survivors(
+      queries, points, pointer<const float>(reach, "reach must be float32 [queries]"),
+      pairs_of(pairs), pointer<uint8_t>(overflow, "overflow must be uint8 [queries]"),
+      stream_of(stream));
+}
+
+void pair_min(const MatrixArgument& points, Address rows, const MatrixArgument& centres,
+              Address cols, const PairsArgument& pairs, Address keys, Address stream) {
+  const Matrix p = matrix(points);
+  const Matrix c = matrix(centres);
+  require_alike(p, c);
+  fastsel::cuda::pair_min(p, pointer<const int64_t>(rows, "rows must be int64 [r]"), c,
+                          pointer<const int64_t>(cols, "cols must be int64 [c]"), pairs_of(pairs),
+                          pointer<double>(keys, "keys must be float64 [n]"), stream_of(stream));
+}
+
+void pair_sq_dists(const MatrixArgument& queries, const MatrixArgument& points,
+                   const PairsArgument& pairs, Address out, Address stream) {
+  const Matrix q = matrix(queries);
+  const Matrix p = matrix(points);
+  require_alike(q, p);
+  fastsel::cuda::pair_sq_dists(q, p, pairs_of(pairs),
+                               pointer<double>(out, "out must be float64 [capacity]"),
+                               stream_of(stream));
+}
+
+void sq_dist_matrix(const MatrixArgument& points, Address rows, int64_t n, Address out,
+                    Address stream) {
+  require(1 <= n && n <= fastsel::cuda::kMaxActive, "rows must be in [1, 2048]");
+  fastsel::cuda::sq_dist_matrix(
+      matrix(points), pointer<const int64_t>(rows, "rows must be int64 [a]"), n,
+      pointer<double>(out, "out must be float64 [a, a]"), stream_of(stream));
+}
+
+void pick(const ActiveArgument& active, Address rival_key, Address rival_row, double least,
+          const PicksArgument& picks, Address stream) {
+  fastsel::cuda::pick(active_of(active),
+                      pointer<const double>(rival_key, "rival's key must be float64 [1]"),
+                      pointer<const int64_t>(rival_row, "rival's row must be int64 [1]"), least,
+                      picks_of(picks), stream_of(stream));
+}
+
+void accept(const ActiveArgument& active, Address limits, int64_t n_limits,
+            const PicksArgument& picks, Address sweeps, Address stream) {
+  require(n_limits >= 1, "limits must be float64 [s], s >= 1");
+  fastsel::cuda::accept(
+      active_of(active), pointer<const double>(limits, "limits must be float64 [s]"), n_limits,
+      picks_of(picks), pointer<int64_t>(sweeps, "sweeps must be int64 [capacity]"),
+      stream_of(stream));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(FASTSEL_MODULE, m) {
+  m.attr("architectures") = FASTSEL_ARCHITECTURES;
+  m.def("min_update", min_update);
+  m.def("group_min", group_min);
+  m.def("survivors", survivors);
+  m.def("pair_min", pair_min);
+  m.def("pair_sq_dists", pair_sq_dists);
+  m.def("sq_dist_matrix", sq_dist_matrix);
+  m.def("pick", pick);
+  m.def("accept", accept);
+}

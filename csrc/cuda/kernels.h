@@ -1,0 +1,92 @@
+// The operations of the CUDA backend. Every pointer is to memory of the device; nothing is
+// allocated and nothing waited for: an operation is put on the stream and returns.
+//
+// An operation has the same name, and the same meaning, in fastsel/backends/torch_ops.py, in plain
+// torch, and in kernels/, in Triton.
+#pragma once
+
+#include <cstdint>
+
+#include "matrix.h"
+
+struct CUstream_st;
+
+namespace fastsel::cuda {
+
+using Stream = CUstream_st*;  // what cudaStream_t is
+
+// Codes of listed rows. The depth is a multiple of kCodeUnit, the values are aligned to 16 bytes.
+constexpr int64_t kCodeUnit = 64;
+
+struct CodeRows {
+  Codes codes;
+  const int64_t* rows;  // [n]
+  int64_t n;
+};
+
+// A list of pairs (row, column) that grows on the device. `count` goes on beyond the capacity.
+struct Pairs {
+  int32_t* pairs;  // [capacity, 2]
+  int64_t capacity;
+  int64_t* count;  // [1]
+};
+
+// What a greedy selection has picked so far; appended to.
+struct Picks {
+  int64_t* rows;     // [capacity]
+  double* sq_radii;  // [capacity]
+  int64_t* count;    // [1]
+  int64_t capacity;
+};
+
+// The active rows of a round: the first n_active of `rows`, ascending, with the canonical squared
+// distances among them, and the keys of all points.
+struct Active {
+  const double* matrix;     // [stride, stride]
+  const int64_t* rows;      // [stride]
+  double* keys;             // [n]
+  const int64_t* n_active;  // [1]
+  int64_t stride;           // at most kMaxActive
+};
+constexpr int64_t kMaxActive = 2048;
+
+// Lowers sq_dist[i], for every row i, to its canonical squared distance to `centre`, float64 [dim].
+void min_update(const Matrix& points, const double* centre, double* sq_dist, Stream stream);
+
+// out [queries.n, ceil(points.n / group)]: at least the distance, times scale, of each query to the
+// nearest of each group of points; the last group may be shorter. A multiple of 128 is fastest.
+void group_min(const CodeRows& queries, const CodeRows& points, int64_t group, float* out,
+               Stream stream);
+
+// Lists, in any order, at least the pairs of a query and a point whose distance, times scale, is
+// within the query's reach [queries.n]; below 0 or NaN nothing is. Where the list is full, the rest
+// of the query's pairs is missing and overflow [queries.n] becomes 1.
+void survivors(const CodeRows& queries, const CodeRows& points, const float* reach,
+               const Pairs& pairs, uint8_t* overflow, Stream stream);
+
+// Lowers keys[rows[r]], for every listed pair (r, c), to the canonical squared distance of point
+// rows[r] and centre centres[c]. Points and centres are of one dtype and metric.
+void pair_min(const Matrix& points, const int64_t* rows, const Matrix& centres, const int64_t* cols,
+              const Pairs& pairs, double* keys, Stream stream);
+
+// out [capacity]: the canonical squared distance of every listed pair of a query and a point.
+void pair_sq_dists(const Matrix& queries, const Matrix& points, const Pairs& pairs, double* out,
+                   Stream stream);
+
+// out [n, n]: the canonical squared distances among listed points.
+void sq_dist_matrix(const Matrix& points, const int64_t* rows, int64_t n, double* out,
+                    Stream stream);
+
+// Greedy picks among active rows, whose keys are up to date: the row of largest key, the first of
+// equals, as long as it beats the rival (key, row) and its key is above `least`. The others' keys
+// account for every pick; a picked row's key becomes -1.
+void pick(const Active& active, const double* rival_key, const int64_t* rival_row, double least,
+          const Picks& picks, Stream stream);
+
+// Sweeps over active rows, whose keys are up to date, one for each of some falling limits: a sweep
+// takes the rows in their order and accepts each whose key is above its limit. sweeps[i] is the
+// number of the sweep that accepted pick i. Keys as in `pick`.
+void accept(const Active& active, const double* limits, int64_t n_limits, const Picks& picks,
+            int64_t* sweeps, Stream stream);
+
+}  // namespace fastsel::cuda

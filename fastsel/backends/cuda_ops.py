@@ -1,0 +1,246 @@
+"""The operations of torch_ops.py by the CUDA core: csrc/cuda/ has them, one a file.
+
+They are put on the current stream of the tensors' device, and nothing waits for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from fastsel.backends.torch_ops import Codes
+from fastsel.points import Points
+
+DTYPES = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+
+
+@cache
+def core() -> ModuleType | str:
+    """The native module, or why there is none."""
+    try:
+        return importlib.import_module("fastsel._core_cuda")
+    except ImportError as error:
+        record = resources.files("fastsel").joinpath("_core_cuda.build.txt")
+        built = record.read_text().strip() if record.is_file() else "no build was run"
+        return f"the CUDA core is not there ({built}): {error}"
+
+
+def _native() -> ModuleType:
+    found = core()
+    assert isinstance(found, ModuleType)  # resolve() has asked unusable_because()
+    return found
+
+
+@contextmanager
+def _stream(tensor: Tensor) -> Iterator[int]:
+    """The caller's stream, by its handle, while the tensor's device is the current one."""
+    with torch.cuda.device(tensor.device):
+        yield torch.cuda.current_stream().cuda_stream
+
+
+def min_update(points: Points, centre: Tensor, sq_dist: Tensor) -> None:
+    """Lower sq_dist, float64 [N], to the canonical squared distance to `centre`, float64 [D]."""
+    with _stream(sq_dist) as stream:
+        _native().min_update(
+            _matrix(points),
+            _address(centre, torch.float64, points.dim),
+            _address(sq_dist, torch.float64, points.n),
+            stream,
+        )
+
+
+def group_min(
+    queries: Codes, query_rows: Tensor, points: Codes, point_rows: Tensor, group: int, out: Tensor
+) -> None:
+    """At least the radius from each listed query to the nearest of every `group` listed points."""
+    groups = -(-len(point_rows) // group)
+    with _stream(out) as stream:
+        _native().group_min(
+            *_listed(queries, query_rows),
+            *_listed(points, point_rows),
+            group,
+            _address(out, torch.float32, len(query_rows), groups),
+            stream,
+        )
+
+
+def survivors(
+    queries: Codes,
+    query_rows: Tensor,
+    points: Codes,
+    point_rows: Tensor,
+    reach: Tensor,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    overflow: Tensor,
+) -> None:
+    """List at least those pairs of a query and a point whose radius is below the query's reach."""
+    n = len(query_rows)
+    with _stream(pairs) as stream:
+        _native().survivors(
+            *_listed(queries, query_rows),
+            *_listed(points, point_rows),
+            _address(reach, torch.float32, n),
+            _pairs(pairs, n_pairs),
+            _address(overflow, torch.uint8, n),
+            stream,
+        )
+
+
+def pair_min(
+    points: Points,
+    rows: Tensor,
+    centres: Points,
+    cols: Tensor,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    keys: Tensor,
+) -> None:
+    """Lower keys[rows[r]], for every listed pair (r, c), to the distance to centre cols[c]."""
+    with _stream(keys) as stream:
+        _native().pair_min(
+            _matrix(points),
+            _address(rows, torch.int64, len(rows)),
+            _matrix(centres),
+            _address(cols, torch.int64, len(cols)),
+            _pairs(pairs, n_pairs),
+            _address(keys, torch.float64, points.n),
+            stream,
+        )
+
+
+def pair_sq_dists(
+    queries: Points, points: Points, pairs: Tensor, n_pairs: Tensor, out: Tensor
+) -> None:
+    """Write the canonical squared distance of every listed pair (query, point) to out [pairs]."""
+    with _stream(out) as stream:
+        _native().pair_sq_dists(
+            _matrix(queries),
+            _matrix(points),
+            _pairs(pairs, n_pairs),
+            _address(out, torch.float64, len(pairs)),
+            stream,
+        )
+
+
+def sq_dist_matrix(points: Points, rows: Tensor, out: Tensor) -> None:
+    """Write the canonical squared distances among the listed rows, int64 [A], to out [A, A]."""
+    n = len(rows)
+    with _stream(out) as stream:
+        _native().sq_dist_matrix(
+            _matrix(points),
+            _address(rows, torch.int64, n),
+            n,
+            _address(out, torch.float64, n, n),
+            stream,
+        )
+
+
+def pick(
+    matrix: Tensor,
+    rows: Tensor,
+    keys: Tensor,
+    n_active: Tensor,
+    rival_key: Tensor,
+    rival_row: Tensor,
+    least: float,
+    picks: Tensor,
+    sq_radii: Tensor,
+    n_picks: Tensor,
+) -> None:
+    """Greedy picks among the first n_active of `rows`, ascending, whose keys are up to date."""
+    with _stream(keys) as stream:
+        _native().pick(
+            _active(matrix, rows, keys, n_active),
+            _address(rival_key, torch.float64, 1),
+            _address(rival_row, torch.int64, 1),
+            least,
+            _picks(picks, sq_radii, n_picks),
+            stream,
+        )
+
+
+def accept(
+    matrix: Tensor,
+    rows: Tensor,
+    keys: Tensor,
+    n_active: Tensor,
+    limits: Tensor,
+    picks: Tensor,
+    sweeps: Tensor,
+    sq_radii: Tensor,
+    n_picks: Tensor,
+) -> None:
+    """Sweeps over the first n_active of `rows`, one for each of some falling limits."""
+    with _stream(keys) as stream:
+        _native().accept(
+            _active(matrix, rows, keys, n_active),
+            _address(limits, torch.float64, len(limits)),
+            len(limits),
+            _picks(picks, sq_radii, n_picks),
+            _address(sweeps, torch.int64, len(picks)),
+            stream,
+        )
+
+
+def _address(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
+    if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_contiguous():
+        raise ValueError(
+            f"a contiguous tensor of {dtype} {list(shape)} was expected, "
+            f"got {tensor.dtype} {list(tensor.shape)}"
+        )
+    return tensor.data_ptr()
+
+
+def _matrix(points: Points) -> tuple[int, str, int, int, int]:
+    data: Tensor = points.data
+    norms = 0 if points.norms is None else _address(points.norms, torch.float64, points.n)
+    return _address(data, data.dtype, *data.shape), DTYPES[data.dtype], points.n, points.dim, norms
+
+
+def _listed(codes: Codes, rows: Tensor) -> tuple[tuple[int, ...], int, int]:
+    n, depth = codes.values.shape
+    floats = (codes.scales, codes.sq_norms, codes.errors)
+    addresses = (_address(values, torch.float32, n) for values in floats)
+    coded = (_address(codes.values, torch.int8, n, depth), *addresses, n, depth)
+    return coded, _address(rows, torch.int64, len(rows)), len(rows)
+
+
+def _pairs(pairs: Tensor, n_pairs: Tensor) -> tuple[int, int, int]:
+    n = len(pairs)
+    return _address(pairs, torch.int32, n, 2), n, _address(n_pairs, torch.int64, 1)
+
+
+def _active(
+    matrix: Tensor, rows: Tensor, keys: Tensor, n_active: Tensor
+) -> tuple[int, int, int, int, int]:
+    n = len(rows)
+    return (
+        _address(matrix, torch.float64, n, n),
+        n,
+        _address(rows, torch.int64, n),
+        _address(keys, torch.float64, len(keys)),
+        _address(n_active, torch.int64, 1),
+    )
+
+
+def _picks(picks: Tensor, sq_radii: Tensor, n_picks: Tensor) -> tuple[int, int, int, int]:
+    n = len(picks)
+    return (
+        _address(picks, torch.int64, n),
+        _address(sq_radii, torch.float64, n),
+        _address(n_picks, torch.int64, 1),
+        n,
+    )

@@ -1,0 +1,351 @@
+"""The operations of the device backends in plain torch, exact on any device that torch runs on.
+
+They are the fallback, and what the kernels of the same names (kernels/, csrc/cuda/) are tested
+against. Points hold tensors throughout; arguments that are written to come last.
+
+An operation on codes answers in radii: distances times the scale of the codes, float32, as
+csrc/cpu/filter.h has them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastsel.canonical import LANES
+from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, largest_code
+from fastsel.points import Points
+
+# Rows times columns of float64 temporaries.
+BLOCK_ELEMENTS = 1 << 22
+
+# Bytes of a row of codes are a multiple of this, so that kernels take whole steps.
+CODE_UNIT = 64
+
+# Columns of codes whose inner products, of at most 127^2 each, are exact in float32: on tensor
+# cores too, in TF32 as well, since codes have 8 bits.
+EXACT_DEPTH = 1024
+
+
+class Codes(NamedTuple):
+    """How rows look to the filter; csrc/cpu/filter.h tells what these mean."""
+
+    values: Tensor  # int8 [N, W], zeros beyond the columns of the points
+    scales: Tensor  # float32 [N]
+    sq_norms: Tensor  # float32 [N]
+    errors: Tensor  # float32 [N]
+    scale: float  # a power of two
+
+
+def wide_rows(points: Points, rows: Tensor | slice) -> Tensor:
+    """Those rows, float64 [len, D], exactly (normalised, for the cosine metric)."""
+    wide: Tensor = points.data[rows].double()
+    if points.norms is None:
+        return wide
+    norms: Tensor = points.norms[rows, None]
+    return wide / norms
+
+
+def sq_dists(x: Tensor, y: Tensor) -> Tensor:
+    """Canonical squared distances (fastsel/canonical.py) of broadcast rows; [..., D] each -> [...].
+
+    float64. Torch rounds every operation: it has no way to contract a product and a sum.
+    """
+    shape = (x[..., 0] - y[..., 0]).shape
+    lanes = x.new_zeros((*shape, LANES))
+    for start in range(0, x.shape[-1], LANES):
+        diff = x[..., start : start + LANES] - y[..., start : start + LANES]
+        lanes[..., : diff.shape[-1]] += diff * diff
+    half = lanes[..., :4] + lanes[..., 4:]
+    quarter = half[..., :2] + half[..., 2:]
+    return quarter[..., 0] + quarter[..., 1]
+
+
+def norms(data: Tensor) -> Tensor:
+    """Canonical Euclidean norm of every row, float64 [N]."""
+    squares = torch.empty(len(data), dtype=torch.float64, device=data.device)
+    for block in _blocks(len(data), data.shape[1]):
+        rows = data[block].double()
+        squares[block] = sq_dists(rows, torch.zeros_like(rows[:1]))
+    # By NumPy, whose square root is rounded to nearest: torch may take MKL's, which is not.
+    return torch.from_numpy(np.sqrt(squares.cpu().numpy())).to(data.device)
+
+
+def frame(*parts: Points) -> tuple[Tensor, float]:
+    """A shift, float64 [D], and a scale, as those of fastsel/filter.py."""
+    first = parts[0]
+    step = -(-first.n // max(MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS // first.dim))
+    shift = wide_rows(first, slice(None, None, step)).mean(dim=0)
+    largest = torch.zeros((), dtype=torch.float64, device=shift.device)
+    for points in parts:
+        for block in _blocks(points.n, points.dim):
+            sq_norms = (wide_rows(points, block) - shift).square().sum(dim=1)
+            largest = torch.maximum(largest, sq_norms.max())
+    norm = math.sqrt(largest.item())
+    return shift, math.ldexp(1.0, -max(-500, math.frexp(norm)[1]) if norm > 0 else 0)
+
+
+def encode(points: Points, shift: Tensor, scale: float) -> Codes:
+    """Codes of the points, as csrc/cpu/encode.cpp makes them."""
+    n, dim = points.n, points.dim
+    limit = largest_code(dim)
+    width = -(-dim // CODE_UNIT) * CODE_UNIT
+    values = torch.zeros((n, width), dtype=torch.int8, device=shift.device)
+    scales, sq_norms, errors = torch.empty((3, n), dtype=torch.float32, device=shift.device)
+    for block in _blocks(n, dim):
+        image = (wide_rows(points, block) - shift) * scale
+        top = image.abs().amax(dim=1)
+        # Rows too small for a float32 scale are coded as zeros.
+        unit = torch.where(top > 2.0**-100, round_up(top / limit), 0.0)
+        wide_unit = unit.double()
+        inverse = torch.where(unit > 0, 1.0 / wide_unit, 0.0)
+        code = (image * inverse[:, None]).round()
+        off = (image - code * wide_unit[:, None]).square().sum(dim=1).sqrt()
+        norm = image.square().sum(dim=1).sqrt()
+        values[block, :dim] = code.to(torch.int8)
+        scales[block] = unit
+        sq_norms[block] = (code.square().sum(dim=1) * wide_unit.square() * (1.0 - 2.0**-20)).float()
+        # The shift's subtraction may take an image of norm 1 off by 2^-40; squares may underflow.
+        errors[block] = round_up(off * (1.0 + 2.0**-20) + norm * 2.0**-40 + 2.0**-50)
+    return Codes(values, scales, sq_norms, errors, scale)
+
+
+def round_up(values: Tensor) -> Tensor:
+    """The float32 numbers next to float64 ones, not below them."""
+    nearest = values.float()
+    above = torch.nextafter(nearest, torch.full_like(nearest, math.inf))
+    return torch.where(nearest.double() < values, above, nearest)
+
+
+def min_update(points: Points, centre: Tensor, sq_dist: Tensor) -> None:
+    """Lower sq_dist, float64 [N], to the canonical squared distance to `centre`, float64 [D]."""
+    for block in _blocks(points.n, points.dim):
+        lower = sq_dists(wide_rows(points, block), centre)
+        sq_dist[block] = torch.minimum(sq_dist[block], lower)
+
+
+def group_min(
+    queries: Codes, query_rows: Tensor, points: Codes, point_rows: Tensor, group: int, out: Tensor
+) -> None:
+    """At least the radius from each listed query to the nearest of every `group` listed points.
+
+    Rows are int64 [R] and [C]; out float32 [R, ceil(C / group)], the last group perhaps shorter.
+    """
+    labels = _label(points, point_rows)
+    groups = out.shape[1]
+    for block in _blocks(len(query_rows), len(point_rows)):
+        rows = query_rows[block]
+        sq_norms = queries.sq_norms[rows, None] + labels.sq_norms
+        lower = _filtered(queries, rows, labels)
+        # A filtered distance may be too small by 2^-19 of the norms (csrc/cpu/filter.h).
+        radius = (lower.double() + 2.0**-18 * sq_norms.double()).clamp_(min=0.0).sqrt_()
+        radius += queries.errors[rows, None].double() + labels.errors.double()
+        padded = radius.new_full((len(rows), groups * group), math.inf)
+        padded[:, : radius.shape[1]] = radius
+        least = padded.view(len(rows), groups, group).amin(dim=2)
+        out[block] = round_up(least * (1.0 + 2.0**-18) + 2.0**-48)
+
+
+def survivors(
+    queries: Codes,
+    query_rows: Tensor,
+    points: Codes,
+    point_rows: Tensor,
+    reach: Tensor,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    overflow: Tensor,
+) -> None:
+    """List at least those pairs of a query and a point whose radius is below the query's reach.
+
+    reach: float32 [R]; below 0 or NaN, nothing is. Appends positions (in query_rows, in point_rows)
+    to pairs, int32 [capacity, 2], in any order; n_pairs, int64 [1], counts those that do not fit
+    too. They set overflow, uint8 [R], of their query.
+    """
+    labels = _label(points, point_rows)
+    capacity = len(pairs)
+    for block in _blocks(len(query_rows), len(point_rows)):
+        rows = query_rows[block]
+        radius = reach[block].double()
+        raised = round_up((radius + queries.errors[rows]) * (1.0 + 2.0**-20) + 2.0**-50)
+        raised = torch.where(radius >= 0, raised, math.nan)
+        bound = raised[:, None] + labels.errors
+        found = torch.nonzero(_filtered(queries, rows, labels) < bound * bound)
+        found[:, 0] += block.start
+        begin = int(n_pairs.item())
+        room = max(0, capacity - begin)
+        pairs[begin : begin + room][: len(found)] = found[:room].int()
+        overflow[found[room:, 0]] = 1
+        n_pairs += len(found)
+
+
+def pair_min(
+    points: Points,
+    rows: Tensor,
+    centres: Points,
+    cols: Tensor,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    keys: Tensor,
+) -> None:
+    """Lower keys[rows[r]], for every listed pair (r, c), to the distance to centre cols[c].
+
+    Canonical squared distances; keys float64 [N]. At most len(pairs) are there, whatever n_pairs
+    says. Points and centres have one dtype.
+    """
+    for block in _listed(pairs, n_pairs, points.dim):
+        row, col = rows[block[:, 0]], cols[block[:, 1]]
+        sq_dist = sq_dists(wide_rows(points, row), wide_rows(centres, col))
+        keys.scatter_reduce_(0, row, sq_dist, "amin")
+
+
+def pair_sq_dists(
+    queries: Points, points: Points, pairs: Tensor, n_pairs: Tensor, out: Tensor
+) -> None:
+    """Write the canonical squared distance of every listed pair (query, point) to out [pairs]."""
+    first = 0
+    for block in _listed(pairs, n_pairs, points.dim):
+        out[first : first + len(block)] = sq_dists(
+            wide_rows(queries, block[:, 0]), wide_rows(points, block[:, 1])
+        )
+        first += len(block)
+
+
+def sq_dist_matrix(points: Points, rows: Tensor, out: Tensor) -> None:
+    """Write the canonical squared distances among the listed rows, int64 [A], to out [A, A]."""
+    wide = wide_rows(points, rows)
+    for block in _blocks(len(rows), len(rows) * LANES):
+        out[block] = sq_dists(wide[block, None], wide)
+
+
+def pick(
+    matrix: Tensor,
+    rows: Tensor,
+    keys: Tensor,
+    n_active: Tensor,
+    rival_key: Tensor,
+    rival_row: Tensor,
+    least: float,
+    picks: Tensor,
+    sq_radii: Tensor,
+    n_picks: Tensor,
+) -> None:
+    """Greedy picks among the first n_active of `rows`, ascending, whose keys are up to date.
+
+    The row of largest key, the first of equals, as long as it beats the rival, its key is above
+    `least` and there is room: picks, int64, and sq_radii, float64, of one capacity, are appended to
+    at n_picks, which counts on. The others' keys account for every pick; that of a picked row
+    becomes -1. matrix: as of sq_dist_matrix. All counts and the rival are tensors of one element.
+
+    Here the chain of picks runs on the host: each is too little work for a device.
+    """
+    active = rows[: int(n_active.item())]
+    near = matrix.cpu().numpy()[:, : len(active)]
+    mine = keys[active].cpu().numpy()
+    to_beat = (-rival_key.item(), rival_row.item())
+    order = active.tolist()
+    first = int(n_picks.item())
+    picked: list[int] = []
+    radii: list[float] = []
+    while first + len(picked) < len(picks) and order:
+        best = int(mine.argmax())
+        key = float(mine[best])
+        if (-key, order[best]) >= to_beat or key <= least:
+            break
+        picked.append(order[best])
+        radii.append(key)
+        np.minimum(mine, near[best], out=mine)
+        mine[best] = -1.0
+    keys[active] = torch.from_numpy(mine).to(keys.device)
+    _append(picked, radii, picks, sq_radii, first)
+    n_picks += len(picked)
+
+
+def accept(
+    matrix: Tensor,
+    rows: Tensor,
+    keys: Tensor,
+    n_active: Tensor,
+    limits: Tensor,
+    picks: Tensor,
+    sweeps: Tensor,
+    sq_radii: Tensor,
+    n_picks: Tensor,
+) -> None:
+    """Sweeps over the first n_active of `rows`, one for each of some falling limits, float64 [S].
+
+    A sweep takes the rows in their order and accepts each whose key is above its limit, while there
+    is room; sweeps, int64, gets its number. The rest is as for `pick`.
+    """
+    active = rows[: int(n_active.item())]
+    near = matrix.cpu().numpy()[:, : len(active)]
+    mine = keys[active].cpu().numpy()
+    order = active.tolist()
+    first = int(n_picks.item())
+    accepted: list[int] = []
+    radii: list[float] = []
+    numbers: list[int] = []
+    for sweep, limit in enumerate(limits.tolist()):
+        for i, row in enumerate(order):
+            key = float(mine[i])
+            if first + len(accepted) == len(picks) or key <= limit:
+                continue
+            accepted.append(row)
+            radii.append(key)
+            numbers.append(sweep)
+            np.minimum(mine, near[i], out=mine)
+            mine[i] = -1.0
+    keys[active] = torch.from_numpy(mine).to(keys.device)
+    _append(accepted, radii, picks, sq_radii, first)
+    sweeps[first : first + len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+    n_picks += len(accepted)
+
+
+def _append(
+    rows: list[int], keys: list[float], picks: Tensor, sq_radii: Tensor, first: int
+) -> None:
+    picks[first : first + len(rows)] = torch.tensor(rows, dtype=torch.int64)
+    sq_radii[first : first + len(rows)] = torch.tensor(keys, dtype=torch.float64)
+
+
+class _Labelled(NamedTuple):
+    """Listed rows of codes."""
+
+    values: Tensor  # float32 [C, W]
+    scales: Tensor
+    sq_norms: Tensor
+    errors: Tensor
+
+
+def _label(codes: Codes, rows: Tensor) -> _Labelled:
+    return _Labelled(
+        codes.values[rows].float(), codes.scales[rows], codes.sq_norms[rows], codes.errors[rows]
+    )
+
+
+def _filtered(queries: Codes, rows: Tensor, points: _Labelled) -> Tensor:
+    """Squared distances of decoded rows, never too large; float32 [R, C]."""
+    values = queries.values[rows].float()
+    product = values.new_zeros((len(rows), len(points.values)), dtype=torch.float64)
+    for start in range(0, values.shape[1], EXACT_DEPTH):
+        step = slice(start, start + EXACT_DEPTH)
+        product += values[:, step] @ points.values[:, step].T
+    return (queries.sq_norms[rows, None] + points.sq_norms) - (
+        product.float() * queries.scales[rows, None] * (2.0 * points.scales)
+    )
+
+
+def _blocks(n: int, width: int) -> list[slice]:
+    """Slices of n rows, small enough for temporaries of that width."""
+    step = max(1, BLOCK_ELEMENTS // max(1, width))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _listed(pairs: Tensor, n_pairs: Tensor, dim: int) -> list[Tensor]:
+    """The pairs that are there, int64 [*, 2], in blocks."""
+    there = pairs[: int(n_pairs.item())].long()
+    return [there[block] for block in _blocks(len(there), dim)]

@@ -1,0 +1,148 @@
+"""Compiles every kernel for GPUs that need not be there, as its launcher asks for it.
+
+    python tests/compile_kernels.py FOLDER
+
+Not in the interpreter, so it is a program of its own, which tests/test_kernels_compiled.py runs.
+The launchers are called with tensors in host memory; where they would run a kernel, it is compiled
+instead, for each architecture of the tile table. Prints a JSON list, an object for each build. The
+assembly (.ptx) and the machine code (.cubin) go to FOLDER.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction, mangle_type
+
+from fastsel.backends.torch_ops import Codes
+from fastsel.kernels.tiles import TILES
+from fastsel.points import Points
+
+N, DIM = 64, 20
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix")
+CHAINS = ("pick", "accept")
+
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+
+
+def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
+    """What an operation is called with; the numbers do not matter."""
+    floats = torch.ones(N, dtype=torch.float64)
+    rows = torch.arange(N)
+    one = torch.ones(1, dtype=torch.int64)
+    points = Points(torch.ones((N, DIM), dtype=dtype), floats if cosine else None)
+    singles = torch.ones(N)
+    codes = Codes(torch.ones((N, N), dtype=torch.int8), singles, singles, singles, 1.0)
+    pairs = torch.zeros((N, 2), dtype=torch.int32)
+    matrix = torch.ones((active, active), dtype=torch.float64)
+    state = (matrix, torch.arange(active), floats, one)
+    return {
+        "min_update": (points, floats, floats),
+        "pair_min": (points, rows, points, rows, pairs, one, floats),
+        "pair_sq_dists": (points, points, pairs, one, floats),
+        "sq_dist_matrix": (points, rows, matrix),
+        "group_min": (codes, rows, codes, rows, N, torch.ones((N, 1))),
+        "survivors": (codes, rows, codes, rows, singles, pairs, one, singles.to(torch.uint8)),
+        "pick": (*state, floats[:1], one, 0.0, rows, floats, one),
+        "accept": (*state, floats, rows, rows, floats, one),
+    }[operation]
+
+
+def source_of(kernel, arguments, options):
+    """What Triton compiles when the kernel is launched like that."""
+    values = dict(zip(kernel.arg_names, arguments, strict=False)) | options
+    signature, constants, attributes = {}, {}, {}
+    for i, parameter in enumerate(kernel.params):
+        value = values[parameter.name]
+        if parameter.is_constexpr:
+            signature[parameter.name] = "constexpr"
+            constants[(i,)] = value
+            continue
+        signature[parameter.name] = mangle_type(value)
+        # What torch allocates is aligned.
+        aligned = isinstance(value, torch.Tensor) or value % 16 == 0
+        if aligned and not parameter.do_not_specialize:
+            attributes[(i,)] = [["tt.divisibility", 16]]
+    return ASTSource(kernel, signature, constants, attributes)
+
+
+@contextmanager
+def compiled_instead(target, builds):
+    """While inside, a launch compiles, and appends (kernel, binary) to builds."""
+    run = JITFunction.run
+
+    def compile_instead(kernel, *arguments, grid, warmup, **options):
+        asked = {name: options[name] for name in OPTIONS if name in options}
+        source = source_of(kernel, arguments, options)
+        builds.append((asked, triton.compile(source, target=target, options=asked)))
+
+    JITFunction.run = compile_instead
+    try:
+        yield
+    finally:
+        JITFunction.run = run
+
+
+def build(folder, operation, architecture, variant="float32", **options):
+    """Compile one operation; returns what there is to know about the result."""
+    module = importlib.import_module(f"fastsel.kernels.{operation}")
+    module.tile = lambda name, like: TILES[architecture][name]
+    builds = []
+    with compiled_instead(GPUTarget("cuda", architecture, 32), builds):
+        getattr(module, operation)(*arguments_of(operation, **options))
+    ((asked, binary),) = builds
+    name = folder / f"{operation}-{architecture}-{variant}"
+    name.with_suffix(".ptx").write_text(binary.asm["ptx"])
+    name.with_suffix(".cubin").write_bytes(binary.asm["cubin"])
+    usage = subprocess.run(
+        [CUOBJDUMP, "-res-usage", name.with_suffix(".cubin")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    resources = dict(
+        item.split(":")
+        for line in (usage.stdout + usage.stderr).splitlines()
+        if "REG:" in line
+        for item in line.split()
+    )
+    return {
+        "operation": operation,
+        "architecture": architecture,
+        "variant": variant,
+        "options": asked,
+        "registers": int(resources["REG"]),
+        "spilled": int(resources["STACK"]) + int(resources["LOCAL"]),
+        "shared": binary.metadata.shared,
+        "path": str(name),
+    }
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    results = []
+    for architecture, tiles in TILES.items():
+        for operation in tiles:
+            options = {"active": 2048} if operation in CHAINS else {}
+            results.append(build(folder, operation, architecture, **options))
+    for operation in CANONICAL:
+        for dtype in ("float16", "bfloat16", "float64"):
+            options = {"dtype": getattr(torch, dtype)}
+            results.append(build(folder, operation, 90, dtype, **options))
+        results.append(build(folder, operation, 90, "cosine", cosine=True))
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

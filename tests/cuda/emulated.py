@@ -1,0 +1,275 @@
+"""The CUDA core with its kernels on the processor, and its operations over NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastsel.filter import largest_code
+from fastsel.points import Points
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
+FLAGS += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZERS += ["-fno-omit-frame-pointer"]
+
+
+def compile_core(sanitize: bool) -> Path:
+    """The path of the module, built unless a build of the same sources is there."""
+    import pybind11
+
+    sources = [*sorted(ROOT.glob("csrc/cuda/*.cu")), ROOT / "csrc/bindings_cuda.cpp"]
+    sources += [HERE / "faults.cu"]
+    read = [*sources, *ROOT.glob("csrc/cuda/*.h"), ROOT / "csrc/matrix.h", HERE / "emulation.h"]
+    extra = SANITIZERS if sanitize else []
+    flags = [*FLAGS, *extra, '-DFASTSEL_ARCHITECTURES="emulated"']
+    flags += ["-DFASTSEL_MODULE=_core_cuda", f"-I{ROOT / 'csrc'}", f"-I{HERE}"]
+    flags += [f"-isystem{pybind11.get_include()}", f"-isystem{sysconfig.get_paths()['include']}"]
+    digest = hashlib.sha256(repr((flags, sys.version)).encode())
+    for path in sorted(read):
+        digest.update(path.read_bytes())
+    folder = ROOT / "build" / "emulated" / digest.hexdigest()[:16]
+    module = folder / "_core_cuda.so"
+    if module.exists():
+        return module
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler = os.environ.get("CXX", "g++")
+
+    def compile_one(source: Path) -> str:
+        target = folder / f"{source.stem}.{os.getpid()}.o"
+        command = [compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(target)]
+        subprocess.run(command, check=True)
+        return str(target)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, sources))
+    unfinished = folder / f"{os.getpid()}.so"
+    subprocess.run([compiler, *extra, "-shared", *objects, "-o", str(unfinished)], check=True)
+    unfinished.rename(module)
+    return module
+
+
+@cache
+def core():
+    """The module; that of an environment with FASTSEL_TEST_SANITIZE is built for sanitizers."""
+    path = compile_core("FASTSEL_TEST_SANITIZE" in os.environ)
+    loader = importlib.machinery.ExtensionFileLoader("_core_cuda", str(path))
+    spec = importlib.util.spec_from_loader("_core_cuda", loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@cache
+def library():
+    """The same, for its functions that are not Python's."""
+    core()
+    return ctypes.CDLL(str(core().__file__))
+
+
+def order(seed: int) -> None:
+    """Draw the order of threads and blocks from the seed; 0: one and the same."""
+    library().emulation_order(ctypes.c_uint64(seed))
+
+
+class Codes(NamedTuple):
+    """As csrc/matrix.h has them."""
+
+    values: np.ndarray
+    scales: np.ndarray
+    sq_norms: np.ndarray
+    errors: np.ndarray
+    shift: np.ndarray
+    scale: float
+
+
+def up(values) -> np.ndarray:
+    """float32, rounded up."""
+    nearest = values.astype(np.float32)
+    return np.where(nearest < values, np.nextafter(nearest, np.float32(np.inf)), nearest)
+
+
+def encode(points: Points, shift=None, scale=None) -> Codes:
+    """Codes of all rows as csrc/cpu/encode.cpp defines them, 64 columns to a unit."""
+    rows = points.rows(slice(None))
+    if shift is None:
+        shift = rows.mean(axis=0)
+        largest = np.linalg.norm(rows - shift, axis=1).max()
+        scale = 2.0 ** -(np.frexp(largest)[1] if largest else 0)
+    image = (rows - shift) * scale
+    limit = largest_code(points.dim)
+    unit = up(np.abs(image).max(axis=1) / limit)
+    whole = np.rint(np.divide(image, unit[:, None], where=unit[:, None] > 0, out=image * 0))
+    values = np.zeros((points.n, -(-points.dim // 64) * 64), np.int8)
+    values[:, : points.dim] = whole
+    wide = unit.astype(np.float64)
+    sq_norms = ((whole**2).sum(axis=1) * wide * wide * (1 - 2.0**-20)).astype(np.float32)
+    off = np.linalg.norm(image - whole * wide[:, None], axis=1) * (1 + 2.0**-20)
+    off += np.linalg.norm(image, axis=1) * 2.0**-40 + 2.0**-50
+    return Codes(aligned(values), unit, sq_norms, up(off), shift, scale)
+
+
+def aligned(values: np.ndarray) -> np.ndarray:
+    """A copy that begins at a multiple of 16 bytes and ends where its memory does."""
+    memory = np.empty(values.nbytes + 16, np.uint8)
+    begin = -memory.ctypes.data % 16
+    copy = memory[begin : begin + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+def address(array: np.ndarray, dtype) -> int:
+    """Where an array of that type lies."""
+    assert array.dtype == dtype
+    assert array.flags.c_contiguous
+    return array.ctypes.data
+
+
+def matrix_argument(points: Points):
+    """What the bindings take for points."""
+    name = "bfloat16" if points.data.dtype == np.uint16 else points.data.dtype.name
+    norms = 0 if points.norms is None else address(points.norms, np.float64)
+    return points.data.ctypes.data, name, points.n, points.dim, norms
+
+
+def codes_argument(codes: Codes):
+    """What the bindings take for codes."""
+    floats = [address(array, np.float32) for array in codes[1:4]]
+    return (address(codes.values, np.int8), *floats, *codes.values.shape)
+
+
+class List(NamedTuple):
+    """A list of pairs that grows."""
+
+    pairs: np.ndarray  # int32 [capacity, 2]
+    count: np.ndarray  # int64 [1]
+
+    @classmethod
+    def empty(cls, capacity: int) -> List:
+        return cls(np.full((capacity, 2), -1, np.int32), np.zeros(1, np.int64))
+
+    @classmethod
+    def of(cls, pairs) -> List:
+        return cls(np.array(pairs, np.int32), np.array([len(pairs)]))
+
+    def listed(self) -> np.ndarray:
+        return self.pairs[: self.count[0]]
+
+    def argument(self):
+        """What the bindings take for it."""
+        places = address(self.pairs, np.int32), len(self.pairs), address(self.count, np.int64)
+        return places
+
+
+def min_update(points, centres, centre, sq_dist):
+    row = np.ascontiguousarray(centres.rows(slice(centre, centre + 1))[0])
+    core().min_update(
+        matrix_argument(points), address(row, np.float64), address(sq_dist, np.float64), 0
+    )
+
+
+def group_min(q_codes, q_rows, p_codes, p_rows, group, out):
+    core().group_min(
+        *_product(q_codes, q_rows), *_product(p_codes, p_rows), group, address(out, np.float32), 0
+    )
+
+
+def survivors(q_codes, q_rows, p_codes, p_rows, reach, pairs, overflow):
+    core().survivors(
+        *_product(q_codes, q_rows),
+        *_product(p_codes, p_rows),
+        address(reach, np.float32),
+        pairs.argument(),
+        address(overflow, np.uint8),
+        0,
+    )
+
+
+def _product(codes, rows):
+    return codes_argument(codes), address(rows, np.int64), len(rows)
+
+
+def pair_min(points, rows, centres, cols, pairs, keys):
+    core().pair_min(
+        matrix_argument(points),
+        address(rows, np.int64),
+        matrix_argument(centres),
+        address(cols, np.int64),
+        pairs.argument(),
+        address(keys, np.float64),
+        0,
+    )
+
+
+def pair_sq_dists(queries, points, pairs, out):
+    core().pair_sq_dists(
+        matrix_argument(queries),
+        matrix_argument(points),
+        pairs.argument(),
+        address(out, np.float64),
+        0,
+    )
+
+
+def sq_dist_matrix(points, rows, out):
+    core().sq_dist_matrix(
+        matrix_argument(points), address(rows, np.int64), len(rows), address(out, np.float64), 0
+    )
+
+
+def _active(matrix, rows, keys, n_active):
+    assert matrix.shape == (len(rows), len(rows))
+    return (
+        address(matrix, np.float64),
+        len(rows),
+        address(rows, np.int64),
+        address(keys, np.float64),
+        address(n_active, np.int64),
+    )
+
+
+def _picks(picks, sq_radii, n_picks):
+    assert picks.shape == sq_radii.shape
+    return (
+        address(picks, np.int64),
+        address(sq_radii, np.float64),
+        address(n_picks, np.int64),
+        len(picks),
+    )
+
+
+def pick(matrix, rows, keys, n_active, rival, least, picks, sq_radii, n_picks):
+    key, row = np.array([rival[0]]), np.array([rival[1]])
+    core().pick(
+        _active(matrix, rows, keys, n_active),
+        address(key, np.float64),
+        address(row, np.int64),
+        least,
+        _picks(picks, sq_radii, n_picks),
+        0,
+    )
+
+
+def accept(matrix, rows, keys, n_active, limits, picks, sweeps, sq_radii, n_picks):
+    core().accept(
+        _active(matrix, rows, keys, n_active),
+        address(limits, np.float64),
+        len(limits),
+        _picks(picks, sq_radii, n_picks),
+        address(sweeps, np.int64),
+        0,
+    )

@@ -1,0 +1,65 @@
+"""The page of predictions is what the model says, and the model behaves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench import gpu_model as model
+from bench import gpu_page, gpu_resources
+
+WORK = json.loads(model.WORK.read_text())
+TABLE = json.loads(gpu_resources.TABLE.read_text())
+
+
+def test_the_page_is_up_to_date():
+    measured = json.loads(model.MEASURED.read_text())
+    assert model.PAGE.read_text() == gpu_page.page(WORK, TABLE, measured)
+
+
+def test_a_measured_time_is_put_beside_its_prediction():
+    found = {
+        "gpu": model.H100.name,
+        "call": "knn",
+        "size": [65_536, 384, 1],
+        "seconds": 0.0123,
+        "command": "pytest bench/",
+    }
+    page = gpu_page.page(WORK, TABLE, [found])
+    (row,) = [line for line in page.splitlines() if line.endswith("| 12.3 ms |")]
+    assert row.startswith("| H100 SXM | 65,536 | 384 |")
+    assert "`pytest bench/`" in page
+
+
+def test_rounds_end_with_the_last_pick():
+    for n in model.SIZES:
+        for dim in model.DIMS:
+            for share in model.SHARES:
+                rounds = model.rounds_of(WORK, n, dim, n // share)
+                assert sum(one.picked for one in rounds) == n // share - 1
+    assert len(model.rounds_of(WORK, 65_536, 384, 2)) < 5
+
+
+@pytest.mark.parametrize("gpu", model.GPUS, ids=lambda gpu: gpu.name)
+def test_more_work_takes_longer(gpu):
+    assert model.product(gpu, 8192, 8192, 64).seconds < model.product(gpu, 8192, 8192, 65).seconds
+    assert model.pick(gpu, 64, 10).seconds < model.pick(gpu, 2048, 10).seconds
+    assert model.sq_dist_matrix(gpu, 2048, 8).operations == 3 * 8 * 2048 * (2048 + 32) / 2
+    # At its peak, a product of so many operations can not take less.
+    cost = model.product(gpu, 8192, 65_536, 384)
+    assert cost.seconds > cost.operations / gpu.int8
+
+
+def test_occupancy_is_bound_by_what_runs_out_first():
+    blocks = model.blocks_per_processor
+    assert blocks(model.A100, "group_min", {"registers": 128, "shared": 39_424}) == 2
+    assert blocks(model.A100, "group_min", {"registers": 32, "shared": 80_000}) == 2
+    assert blocks(model.A100, "pair_min float32", {"registers": 20, "shared": 0}) == 8
+    assert blocks(model.A100, "pick", {"registers": 20, "shared": 0}) == 4
+
+
+def test_rounds_are_counted_from_a_selection():
+    rounds = model.count_rounds(600, 8, 300)
+    assert sum(one.picked for one in rounds) == 299
+    assert all(one.refreshed >= one.picked and one.centres >= 1 for one in rounds)

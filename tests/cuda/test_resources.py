@@ -1,0 +1,73 @@
+"""nvcc compiles the kernels, with the registers, memory and instructions that were planned for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from bench import gpu_resources
+
+NVCC = gpu_resources.find_nvcc()
+pytestmark = pytest.mark.skipif(NVCC is None, reason="nvcc was not found")
+
+STORED = json.loads(gpu_resources.TABLE.read_text())
+
+# Registers of an SM, and bytes of shared memory that its blocks may have together and each,
+# without asking for more (CUDA C++ Programming Guide, table of compute capabilities).
+REGISTERS = 65_536
+SHARED = {"sm_80": 164 << 10, "sm_90a": 228 << 10, "sm_100": 228 << 10}
+SHARED_OF_A_BLOCK = 48 << 10
+
+
+@pytest.fixture(scope="module")
+def report():
+    return gpu_resources.report(NVCC)
+
+
+def test_the_table_is_that_of_the_compiler(report):
+    stored = STORED["architectures"]
+    assert {a: set(kernels) for a, kernels in report.items()} == {
+        a: set(kernels) for a, kernels in stored.items()
+    }
+    for architecture, kernels in report.items():
+        for name, found in kernels.items():
+            known = stored[architecture][name]
+            assert found["spilled"] == known["spilled"] == 0, (architecture, name)
+            assert found["shared"] == known["shared"], (architecture, name)
+            if gpu_resources.release(NVCC) == STORED["nvcc"]:
+                assert found["registers"] == known["registers"], (architecture, name)
+
+
+def test_products_fit_twice_and_a_block_of_picks_once(report):
+    for architecture, kernels in report.items():
+        for name, found in kernels.items():
+            assert found["shared"] <= SHARED_OF_A_BLOCK, (architecture, name)
+        for name in ("group_min", "survivors"):
+            assert 2 * 256 * kernels[name]["registers"] <= REGISTERS
+            assert 2 * (kernels[name]["shared"] + 1024) <= SHARED[architecture]
+        for name in ("pick", "accept"):
+            assert 512 * kernels[name]["registers"] <= REGISTERS
+
+
+@pytest.mark.parametrize("architecture", ["compute_80", "compute_90a", "compute_100"])
+def test_the_instructions_are_those_meant(architecture, tmp_path):
+    text = {}
+    for source in gpu_resources.SOURCES:
+        target = tmp_path / f"{source.stem}.ptx"
+        command = [NVCC, *gpu_resources.FLAGS, f"-arch={architecture}", "-ptx"]
+        subprocess.run([*command, str(source), "-o", str(target)], check=True)
+        text[source.stem] = target.read_text()
+    for name in ("group_min", "survivors"):
+        assert "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32" in text[name]
+        assert "ldmatrix.sync.aligned.m8n8.x4" in text[name]
+        assert "cp.async.cg.shared.global" in text[name]
+    for name in ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix"):
+        for operation in ("sub.rn.f64", "mul.rn.f64", "add.rn.f64", "div.rn.f64"):
+            assert operation in text[name], name
+    for name in ("pick", "accept"):
+        assert "redux.sync" in text[name]
+    for name, ptx in text.items():
+        assert "fma.rn" not in ptx, f"{name}: a product and a sum in one rounding"
+        assert ".local" not in ptx, f"{name}: an array outside of registers"

@@ -1,0 +1,253 @@
+"""Whole calls through the device backends: on CUDA tensors, or by Triton's interpreter.
+
+Plain torch on the processor is among the backends of all other tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import oracle
+import pytest
+from cases import CASES
+from devices import PLACES, torch
+
+import fastsel
+from fastsel import schedule
+from fastsel.backends import device as on_device
+from fastsel.backends import resolve
+from fastsel.points import Points
+
+pytest.importorskip("triton")
+
+SMALL = [
+    "normal-1x1",
+    "normal-2x7",
+    "normal-65x33",
+    "all-equal",
+    "zeros",
+    "duplicates",
+    "one-ulp",
+    "lattice-3d",
+    "scales",
+    "translated",
+    "collapsed",
+    "signed-zeros",
+]
+
+
+class Calls:
+    """The public functions on one backend and device, with results in host memory."""
+
+    def __init__(self, backend, device):
+        self.backend = backend
+        self.device = device
+
+    def tensor(self, x, dtype=None):
+        tensor = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+        return tensor if dtype is None else tensor.to(dtype)
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            moved = [self.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+            result = getattr(fastsel, name)(*moved, backend=self.backend, **options)
+            if isinstance(result, tuple):
+                return tuple(self.checked(part) for part in result)
+            return self.checked(result)
+
+        return call
+
+    def checked(self, result):
+        if not isinstance(result, torch.Tensor):
+            return result
+        assert result.device.type == self.device
+        return result.cpu().numpy()
+
+
+@pytest.fixture(params=[place for place in PLACES if place.values[0] != ("torch", "cpu")])
+def calls(request):
+    """The public functions on a device backend."""
+    return Calls(*request.param)
+
+
+def assert_equal(results, expected):
+    for result, whole in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, whole)
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_greedy_select(case, calls):
+    x = CASES[case]
+    m = (len(x) + 1) // 2
+    assert_equal(calls.greedy_select(x, m, return_distances=True), oracle.greedy(x, m))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_dtype(dtype, metric, calls):
+    x = calls.tensor(CASES["normal-65x33"], getattr(torch, dtype))
+    wide = x.double().cpu().numpy()
+    options = {"metric": metric, "return_distances": True}
+    expected = fastsel.greedy_select(wide, 30, backend="reference", **options)
+    assert_equal(calls.greedy_select(x, 30, **options), expected)
+    distances, indices = fastsel.knn(wide[:9], wide, 4, metric=metric, backend="reference")
+    assert_equal(calls.knn(x[:9], x, 4, metric=metric), (distances, indices))
+
+
+def test_prefixes_anchors_and_limits(calls):
+    x = CASES["normal-65x8"]
+    whole = oracle.greedy(x, 40)
+    assert_equal(calls.greedy_select(x, 40, initial=whole[0][:15], return_distances=True), whole)
+    limit = float(whole[1][30])
+    np.testing.assert_array_equal(calls.greedy_select(x, 65, min_distance=limit), whole[0][:30])
+    anchored = fastsel.greedy_select(x[3:], 20, anchors=x[:3], backend="reference")
+    result = calls.greedy_select(x[3:], 20, anchors=calls.tensor(x[:3]))
+    np.testing.assert_array_equal(result, anchored)
+
+
+def test_many_rounds(calls, monkeypatch):
+    x = CASES["lattice-16d"]
+    monkeypatch.setattr(schedule, "MIN_REFRESHED", 40)
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", 40)
+    monkeypatch.setattr(schedule, "MAX_ACTIVE", 7)
+    assert_equal(calls.greedy_select(x, 60, return_distances=True), oracle.greedy(x, 60))
+
+
+@pytest.mark.parametrize("case", ["normal-65x8", "duplicates", "all-equal"])
+def test_lists_that_are_too_short(case, calls, monkeypatch):
+    """Rows whose survivors do not fit are compared with everything."""
+    x = CASES[case]
+    monkeypatch.setattr(on_device, "PAIRS_PER_ROW", 0)
+    monkeypatch.setattr(on_device, "MIN_PAIRS", 70)
+    m = 40
+    assert_equal(calls.greedy_select(x, m, return_distances=True), oracle.greedy(x, m))
+    monkeypatch.setattr(on_device, "PAIRS_PER_NEIGHBOUR", 0)
+    sq_dist, index = oracle.knn(x, x, 3, exclude_self=True)
+    assert_equal(calls.knn(x, x, 3, exclude_self=True), (np.sqrt(sq_dist), index))
+
+
+@pytest.mark.parametrize("case", ["normal-65x8", "lattice-3d", "scales"])
+@pytest.mark.parametrize("decay", [0.5, 0.99])
+def test_threshold_decay_select(case, decay, calls):
+    x = CASES[case][:100]
+    flags = ("return_distances", "return_thresholds", "return_sweeps")
+    results = calls.threshold_decay_select(x, 30, decay=decay, **dict.fromkeys(flags, True))
+    assert_equal(results, oracle.threshold_decay(x, 30, "auto", decay))
+
+
+@pytest.mark.parametrize("case", [name for name in SMALL if len(CASES[name]) > 1])
+def test_knn(case, calls):
+    x = CASES[case][:100]
+    for k in sorted({1, min(5, len(x) - 1)}):
+        sq_dist, index = oracle.knn(x, x, k, exclude_self=True)
+        assert_equal(calls.knn(x, x, k, exclude_self=True), (np.sqrt(sq_dist), index))
+
+
+def test_all_neighbours_of_other_points(calls):
+    x = CASES["scales"]
+    sq_dist, index = oracle.knn(x[:10], x[40:], 60)
+    assert_equal(calls.knn(x[:10], x[40:], 60), (np.sqrt(sq_dist), index))
+
+
+def test_what_rests_on_neighbours(calls):
+    x = CASES["normal-65x8"]
+    np.testing.assert_array_equal(
+        calls.nearest_distances(x), fastsel.nearest_distances(x, backend="reference")
+    )
+    for indices in (None, np.arange(30)):
+        expected = fastsel.kl_entropy(x, 3, indices=indices, backend="reference")
+        assert calls.kl_entropy(x, 3, indices=indices) == expected
+    pair = x[:30], x[30:]
+    for score in ("generalization_score", "memorization_ratio", "prdc"):
+        expected = getattr(fastsel, score)(*pair, backend="reference")
+        assert getattr(calls, score)(*pair) == expected
+    expected = fastsel.duplicate_groups(x, 2.0, backend="reference")
+    np.testing.assert_array_equal(calls.duplicate_groups(x, 2.0), expected)
+
+
+def test_host_arrays_come_back_as_such(calls):
+    x = CASES["normal-65x8"]
+    picks = fastsel.greedy_select(x, 9, backend=calls.backend)
+    assert isinstance(picks, np.ndarray)
+    np.testing.assert_array_equal(picks, oracle.greedy(x, 9)[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_auto_takes_kernels_for_cuda_tensors():
+    x = torch.from_numpy(CASES["normal-65x8"]).cuda()
+    assert resolve("auto", Points(x)).NAME == "triton"
+    entropy = fastsel.greedy_select(x, 9, objective="entropy")
+    assert entropy.device == x.device
+    np.testing.assert_array_equal(
+        entropy.cpu(), fastsel.greedy_select(x.cpu(), 9, objective="entropy")
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_callers_stream_is_used():
+    x = torch.randn(20_000, 64, device="cuda")
+    expected = fastsel.greedy_select(x.cpu(), 2000)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        later = torch.zeros_like(x)
+        torch.cuda._sleep(10**8)  # what comes before the call on its stream, comes before
+        later.copy_(x)
+        picks = fastsel.greedy_select(later, 2000)
+    np.testing.assert_array_equal(picks.cpu(), expected)
+
+
+def test_auto_prefers_what_leaves_tensors_where_they_are(monkeypatch):
+    tensor = Points(torch.zeros(3, 2))
+    monkeypatch.setattr(importlib.import_module("fastsel.backends.triton"), "INTERPRETED", False)
+    if not torch.cuda.is_available():
+        assert not fastsel.backends()["triton"].usable
+        assert "torch finds no CUDA device" in fastsel.backends()["triton"].detail
+        assert resolve("auto", tensor).NAME == "torch"
+        with pytest.raises(RuntimeError, match="backend 'triton' can not run here: torch finds"):
+            resolve("triton", tensor)
+    assert resolve("auto", tensor, host_only="refine").NAME in ("cpu", "reference")
+
+
+def test_a_round_waits_for_the_device_once(monkeypatch):
+    """Every way to read a tensor is counted; reads are what wait."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 16)))
+    reads = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__"):
+        read = getattr(torch.Tensor, name)
+
+        def counted(self, *args, _read=read, _name=name, **options):
+            reads.append(_name)
+            return _read(self, *args, **options)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    nonzero = torch.nonzero
+    monkeypatch.setattr(torch, "nonzero", lambda *args: reads.append("nonzero") or nonzero(*args))
+    module = resolve("torch")
+    quiet = {name: lambda *args: None for name in ("group_min", "survivors", "pair_min", "pick")}
+    quiet["sq_dist_matrix"] = lambda points, rows, out: None
+    selection = schedule.Greedy(module, Points(x), 100)
+    selection.add_prefix(np.array([0]))
+    for name, operation in quiet.items():
+        monkeypatch.setattr(on_device.torch_ops, name, operation)
+    reads.clear()
+    selection._round(-1.0)
+    assert reads == ["tolist"]
+
+
+@pytest.mark.parametrize(("value", "row"), [(np.nan, 4), (np.inf, 0), (-np.inf, 6)])
+def test_values_on_a_device_are_checked(value, row):
+    from fastsel.points import _check_tensor_finite
+
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        x = torch.zeros(7, 3, dtype=dtype)
+        _check_tensor_finite("features", x)
+        x[row, 2] = value
+        with pytest.raises(ValueError, match=f"features must be finite, .* row {row}, column 2"):
+            _check_tensor_finite("features", x)
+    x = torch.zeros(7, 3, dtype=torch.float64)
+    x[row, 1] = 1e200
+    with pytest.raises(ValueError, match=r"features must be finite below 1e\+149 in"):
+        _check_tensor_finite("features", x)

@@ -1,0 +1,383 @@
+"""Every operation of the device backends against its definition, on awkward input."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import oracle
+import pytest
+from cases import CASES
+from devices import PLACES, torch
+
+from fastsel.backends import device as on_device
+from fastsel.backends import torch_ops
+from fastsel.points import Points
+
+pytest.importorskip("triton")
+
+from fastsel.kernels.launch import INTERPRETED
+from fastsel.kernels.tiles import Tile
+
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
+SHAPES = ["normal-1x1", "normal-2x7", "normal-63x33", "normal-64x8", "normal-65x33"]
+
+
+@pytest.fixture(params=PLACES)
+def place(request):
+    """An operations module and a device."""
+    name, device = request.param
+    return importlib.import_module(f"fastsel.backends.{name}").OPERATIONS, device
+
+
+def points_of(x, device, dtype="float64", cosine=False):
+    """Points on the device, and the same rows as the oracle takes them."""
+    data = torch.from_numpy(np.asarray(x)).to(getattr(torch, dtype)).to(device)
+    wide = data.double().cpu().numpy()
+    if not cosine:
+        return Points(data), wide
+    return Points(data, torch_ops.norms(data)), oracle.unit_rows(wide)
+
+
+def nan(shape, device, dtype=torch.float64):
+    return torch.full(shape, float("nan"), dtype=dtype, device=device)
+
+
+def int64(values, device):
+    return torch.tensor(np.asarray(values), dtype=torch.int64, device=device)
+
+
+def count_of(number, device):
+    return int64([number], device)
+
+
+def same(tensor, expected):
+    np.testing.assert_array_equal(tensor.cpu().numpy(), expected)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SHAPES)
+def test_min_update(place, case, dtype, cosine):
+    operations, device = place
+    points, wide = points_of(CASES[case], device, dtype, cosine)
+    expected = oracle.sq_dists(wide, wide[-1:])[:, 0]
+    before = np.where(np.arange(len(wide)) % 3 == 0, expected / 2, np.inf)
+    before[::4] = -1.0
+    keys = torch.from_numpy(before.copy()).to(device)
+    row = torch_ops.wide_rows(points, slice(points.n - 1, points.n))[0]
+    operations.min_update(points, row, keys)
+    same(keys, np.minimum(before, expected))
+
+
+def listed(n_rows, n_cols, device):
+    """Some pairs, one of them twice, and then what must not be read."""
+    rng = np.random.default_rng(0)
+    pairs = np.stack([rng.integers(0, n_rows, 70), rng.integers(0, n_cols, 70)], axis=1)
+    pairs[1] = pairs[0]
+    unread = np.full((30, 2), 2**30)
+    tensor = torch.from_numpy(np.concatenate([pairs, unread]).astype(np.int32)).to(device)
+    return pairs, tensor
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["normal-2x7", "normal-65x33", "duplicates"])
+def test_pair_min(place, case, dtype, cosine):
+    operations, device = place
+    points, wide = points_of(CASES[case], device, dtype, cosine)
+    rng = np.random.default_rng(1)
+    rows, cols = rng.permutation(len(wide))[: len(wide) // 2 + 1], rng.permutation(len(wide))
+    pairs, tensor = listed(len(rows), len(cols), device)
+    before = np.full(len(wide), np.inf)
+    before[rows[pairs[0, 0]]] = -1.0  # a selected point's
+    expected = before.copy()
+    for r, c in pairs:
+        value = oracle.sq_dist(wide[rows[r]], wide[cols[c]])
+        expected[rows[r]] = min(expected[rows[r]], value)
+    for count, given in ((70, tensor), (10**9, tensor[:70])):  # what did not fit is counted too
+        keys = torch.from_numpy(before.copy()).to(device)
+        operations.pair_min(
+            points,
+            int64(rows, device),
+            points,
+            int64(cols, device),
+            given,
+            count_of(count, device),
+            keys,
+        )
+        same(keys, expected)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pair_sq_dists(place, dtype, cosine):
+    operations, device = place
+    queries, wide_queries = points_of(CASES["normal-63x33"], device, dtype, cosine)
+    points, wide = points_of(CASES["normal-65x33"], device, dtype, cosine)
+    pairs, tensor = listed(len(wide_queries), len(wide), device)
+    out = nan((100,), device)
+    operations.pair_sq_dists(queries, points, tensor, count_of(70, device), out)
+    expected = oracle.sq_dists(wide_queries, wide)[pairs[:, 0], pairs[:, 1]]
+    same(out, np.concatenate([expected, np.full(30, np.nan)]))
+    operations.pair_sq_dists(queries, points, tensor, count_of(0, device), out)
+    same(out[:70], expected)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SHAPES)
+def test_sq_dist_matrix(place, case, dtype, cosine):
+    operations, device = place
+    points, wide = points_of(CASES[case], device, dtype, cosine)
+    rows = np.random.default_rng(2).permutation(len(wide))
+    out = nan((len(rows), len(rows)), device)
+    operations.sq_dist_matrix(points, int64(rows, device), out)
+    same(out, oracle.sq_dists(wide[rows], wide[rows]))
+
+
+def coded(x, device):
+    """Codes of the rows, and their radii: distances times scale."""
+    points, wide = points_of(x, device)
+    shift, scale = torch_ops.frame(points)
+    codes = torch_ops.encode(points, shift, scale)
+    return codes, np.sqrt(oracle.sq_dists(wide, wide)) * scale
+
+
+FILTERED = ["normal-1x1", "normal-65x33", "duplicates", "scales", "translated", "collapsed"]
+
+
+@pytest.mark.parametrize("case", FILTERED)
+def test_group_min_bounds_every_group(place, case):
+    operations, device = place
+    codes, radii = coded(CASES[case], device)
+    n = len(radii)
+    rng = np.random.default_rng(3)
+    rows, cols = rng.permutation(n)[: n // 2 + 1], rng.permutation(n)
+    errors = codes.errors.double().cpu().numpy()
+    slack = 2.0**-8 + errors[rows, None] + 2 * errors.max()
+    for group in (1, 3, n, n + 5):
+        out = nan((len(rows), -(-n // group)), device, torch.float32)
+        operations.group_min(codes, int64(rows, device), codes, int64(cols, device), group, out)
+        starts = np.arange(0, n, group)
+        exact = np.minimum.reduceat(radii[np.ix_(rows, cols)], starts, axis=1)
+        bounds = out.double().cpu().numpy()
+        assert (bounds >= exact).all()
+        # And so low as to be of use.
+        assert (bounds <= exact + slack + errors[rows, None]).all()
+
+
+def survivors_of(place, codes, rows, cols, reach, capacity, begin=0):
+    operations, device = place
+    pairs = torch.full((capacity, 2), -7, dtype=torch.int32, device=device)
+    count = count_of(begin, device)
+    overflow = torch.zeros(len(rows), dtype=torch.uint8, device=device)
+    operations.survivors(
+        codes,
+        int64(rows, device),
+        codes,
+        int64(cols, device),
+        torch.from_numpy(reach.astype(np.float32)).to(device),
+        pairs,
+        count,
+        overflow,
+    )
+    return pairs.cpu().numpy(), int(count.item()), overflow.cpu().numpy()
+
+
+@pytest.mark.parametrize("case", FILTERED)
+def test_survivors_are_those_in_reach(place, case):
+    codes, radii = coded(CASES[case], place[1])
+    n = len(radii)
+    rng = np.random.default_rng(4)
+    rows, cols = rng.permutation(n)[: n // 2 + 1], rng.permutation(n)
+    exact = radii[np.ix_(rows, cols)]
+    reach = np.nextafter(np.quantile(exact, 0.3, axis=1).astype(np.float32), np.float32(9))
+    reach[::3] = 0.0
+    reach[1::5] = -1.0
+    reach[2::7] = np.nan
+    capacity = exact.size + 3
+    pairs, count, overflow = survivors_of(place, codes, rows, cols, reach, capacity, begin=3)
+    assert (pairs[:3] == -7).all()
+    assert (pairs[count:] == -7).all()
+    assert not overflow.any()
+    found = {tuple(pair) for pair in pairs[3:count].tolist()}
+    assert len(found) == count - 3
+    must = {(int(r), int(c)) for r, c in np.argwhere(exact < reach[:, None].astype(float))}
+    assert must <= found
+    errors = codes.errors.double().cpu().numpy()
+    for r, c in found:  # a pair that is listed could not be excluded
+        assert exact[r, c] <= reach[r] + 2 * (errors[rows[r]] + errors[cols[c]]) + 2.0**-8
+
+
+@pytest.mark.parametrize("capacity", [1, 40, 500])
+def test_survivors_that_do_not_fit_are_told(place, capacity):
+    x = CASES["normal-65x8"]
+    codes, radii = coded(x, place[1])
+    rows = np.arange(20)
+    reach = np.full(20, radii.max())
+    reach[::2] = -1.0
+    pairs, count, overflow = survivors_of(place, codes, rows, np.arange(65), reach, capacity)
+    assert count == 10 * 65
+    found = {tuple(pair) for pair in pairs.tolist()}
+    assert len(found) == capacity
+    listed_of_row = np.bincount([row for row, _ in found], minlength=20)
+    np.testing.assert_array_equal(overflow, (listed_of_row < 65) & (reach > 0))
+
+
+def matrix_of(x, device):
+    dist = oracle.sq_dists(x, x)
+    return torch.from_numpy(dist).to(device), dist
+
+
+def chain_of(x, rows, device, n, capacity, begin):
+    """What `pick` and `accept` take: a matrix, rows, keys, and room for picks after `begin`."""
+    matrix, dist = matrix_of(x[rows], device)
+    keys = oracle.sq_dists(x, x[:1])[:, 0] + 1.0
+    keys[rows[0]] = -1.0
+    picks = torch.full((capacity,), -7, dtype=torch.int64, device=device)
+    sq_radii = nan((capacity,), device)
+    state = (matrix, int64(rows, device), torch.from_numpy(keys.copy()).to(device))
+    return dist, keys, picks, sq_radii, (*state, count_of(n, device)), count_of(begin, device)
+
+
+CHAINS = [
+    ("normal-65x8", 65, 65, 0),
+    ("normal-65x8", 1, 9, 0),
+    ("duplicates", 40, 64, 2),
+    ("lattice-3d", 130, 7, 0),
+    ("all-equal", 20, 64, 0),
+]
+
+
+@pytest.mark.parametrize(("case", "n", "capacity", "begin"), CHAINS)
+@pytest.mark.parametrize("least", [-1.0, 1.5])
+@pytest.mark.parametrize("rival", [(-1.0, -1), (2.0, 30), (np.inf, -1)])
+def test_pick(place, case, n, capacity, begin, least, rival):
+    operations, device = place
+    x = CASES[case]
+    rows = np.arange(len(x))[-n - 3 :]
+    n = min(n, len(rows))
+    dist, keys, picks, sq_radii, state, count = chain_of(x, rows, device, n, capacity, begin)
+    operations.pick(
+        *state,
+        torch.tensor([rival[0]], dtype=torch.float64, device=device),
+        int64([rival[1]], device),
+        least,
+        picks,
+        sq_radii,
+        count,
+    )
+    expected = []
+    active = rows[:n]
+    while len(expected) + begin < capacity:
+        best = int(np.argmax(keys[active]))
+        key, row = keys[active[best]], int(active[best])
+        if key < 0 or key <= least or (-key, row) >= (-rival[0], rival[1]):
+            break
+        expected.append((row, key))
+        keys[active] = np.minimum(keys[active], dist[best, :n])
+        keys[row] = -1.0
+    end = begin + len(expected)
+    assert int(count.item()) == end
+    same(picks[begin:end], [row for row, _ in expected])
+    same(sq_radii[begin:end], [key for _, key in expected])
+    assert (picks[:begin] == -7).all()
+    assert (picks[end:] == -7).all()
+    same(state[2], keys)
+
+
+@pytest.mark.parametrize(("case", "n", "capacity", "begin"), CHAINS)
+@pytest.mark.parametrize("limits", [[0.0], [9.0, 3.0, 0.5], [1e9]])
+def test_accept(place, case, n, capacity, begin, limits):
+    operations, device = place
+    x = CASES[case]
+    rows = np.arange(len(x))[-n - 3 :]
+    n = min(n, len(rows))
+    dist, keys, picks, sq_radii, state, count = chain_of(x, rows, device, n, capacity, begin)
+    sweeps = torch.full_like(picks, -7)
+    operations.accept(
+        *state,
+        torch.tensor(limits, dtype=torch.float64, device=device),
+        picks,
+        sweeps,
+        sq_radii,
+        count,
+    )
+    expected = []
+    for sweep, limit in enumerate(limits):
+        for i, row in enumerate(rows[:n]):
+            if keys[row] <= limit or len(expected) + begin == capacity:
+                continue
+            expected.append((row, sweep, keys[row]))
+            keys[rows[:n]] = np.minimum(keys[rows[:n]], dist[i, :n])
+            keys[row] = -1.0
+    end = begin + len(expected)
+    assert int(count.item()) == end
+    for tensor, column in ((picks, 0), (sweeps, 1), (sq_radii, 2)):
+        same(tensor[begin:end], [item[column] for item in expected])
+    assert (picks[end:] == -7).all()
+    same(state[2], keys)
+
+
+@pytest.mark.parametrize("case", ["normal-63x320", "scales", "translated", "zeros", "normal-1x1"])
+def test_codes_bound_their_errors(case):
+    """As csrc/cpu/filter.h needs them, made by torch."""
+    x = CASES[case]
+    points, _ = points_of(x, "cpu")
+    shift, scale = torch_ops.frame(points)
+    codes = torch_ops.encode(points, shift, scale)
+    assert codes.values.shape[1] % torch_ops.CODE_UNIT == 0
+    assert not codes.values[:, x.shape[1] :].any()
+    values = codes.values[:, : x.shape[1]].double().numpy()
+    decoded = values * codes.scales.double().numpy()[:, None]
+    images = (x - shift.numpy()) * scale
+    errors = codes.errors.double().numpy()
+    assert (np.linalg.norm(images - decoded, axis=1) <= errors).all()
+    assert (np.linalg.norm(images, axis=1) <= 1 + 1e-12).all()
+    assert (codes.sq_norms.double().numpy() <= (decoded**2).sum(axis=1)).all()
+
+
+def test_an_error_stated_too_small_is_caught(monkeypatch):
+    import fastsel
+
+    x = np.random.default_rng(0).normal(size=(2000, 24)).astype(np.float32)
+    expected = fastsel.greedy_select(x, 500, backend="reference")
+    np.testing.assert_array_equal(fastsel.greedy_select(x, 500, backend="torch"), expected)
+    encode = torch_ops.encode
+
+    def overconfident(*args):
+        codes = encode(*args)
+        return codes._replace(errors=codes.errors - 0.01)
+
+    monkeypatch.setattr(on_device.torch_ops, "encode", overconfident)
+    picks = fastsel.greedy_select(x, 500, backend="torch")
+    assert (picks != expected).any()
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="calls a kernel in the interpreter")
+def test_tuning_tries_tiles_and_leaves_the_table(capsys, monkeypatch):
+    tune = importlib.import_module("fastsel.kernels.tune")
+    tiles = importlib.import_module("fastsel.kernels.tiles").INTERPRETER
+    before = dict(tiles)
+    tried = [Tile(64, 64, 64, 4, 3), Tile(128, 64, 64, 4, 3), Tile(256, 64, 64, 8, 3)]
+    monkeypatch.setattr(tune, "candidates", lambda: iter(tried))
+    milliseconds = iter([3.0, 1.0, 2.0])
+    used = []
+
+    def time(call):
+        call()
+        used.append(tiles["survivors"])
+        return next(milliseconds)
+
+    tune.tune("survivors", tune.calls(70, 40, "cpu")["survivors"], tiles, time)
+    assert used == tried
+    assert tiles == before
+    assert f'fastest: "survivors": {tried[1]},' in capsys.readouterr().out
+
+
+def test_candidates_of_tuning_are_whole_tiles():
+    tune = importlib.import_module("fastsel.kernels.tune")
+    candidates = list(tune.candidates())
+    assert len(candidates) > 10
+    assert all(torch_ops.CODE_UNIT % tile.depth == 0 for tile in candidates)
