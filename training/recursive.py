@@ -206,6 +206,8 @@ def _dry_run(config: Config) -> Path:
             raise
         notes.append(str(error))
     print(describe(config, config.data, n_images, resolution, channels, n_classes))
+    if config.seeds is not None:
+        print(f"{'runs':<11} {len(config.seeds)} of the above, one for each of --seeds")
     print(f"\noptions\n{command_line(config)}")
     if notes:
         print("\nmissing here\n" + "\n".join(notes))

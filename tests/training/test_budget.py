@@ -118,6 +118,11 @@ def test_seeds_run_into_folders_of_their_own_and_are_compared(tmp_path, capsys, 
     assert "(3 seeds)" in capsys.readouterr().out
 
 
+def test_a_dry_run_counts_the_seeds(capsys):
+    assert recursive.main([*COMMAND, "--seeds", "0,1", "--dry-run"]) == 0
+    assert "\nruns        2 of the above" in capsys.readouterr().out
+
+
 def test_a_run_is_not_a_folder_of_seeds(capsys, unbroken):
     assert recursive.main([*COMMAND, "--out", str(unbroken), "--seeds", "0,1"]) == 2
     assert "holds a run" in capsys.readouterr().err
