@@ -14,7 +14,6 @@ import argparse
 import os
 import statistics
 import sys
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 CAP = 2.0  # seconds of one run of a peer
 SAMPLE = 48  # queries whose distances are checked
-TRIAL = 256  # queries from whose time it follows how many fit into the cap
+TRIAL = 256  # queries of a first trial, and the fewest that are timed
 # Of |x|^2 + |y|^2, by which a peer may err in a squared distance: what float32 leaves of it.
 TOLERANCE = 1e-5
 OURS_TOLERANCE = 1e-14  # of a distance: float64, whatever the order of its sum
@@ -200,7 +199,7 @@ def measure_case(
             entry["skipped"] = reason
         done = f"{entry.get('queries', 0):,} of {len(queries):,} queries a run"
         log(f"  {case.name}, {peer.name}: {entry.get('skipped', done)}")
-    seconds = timing.interleaved(calls, ROUNDS)
+    seconds = timing.interleaved(calls, ROUNDS, timing.SETTLE)
     ours_seconds = statistics.median(seconds["fastsel"])
     log(f"  {case.name}, fastsel: {ours_seconds:.3g} s")
     for name, entry in entries.items():
@@ -278,11 +277,16 @@ def examine(
 
 def affordable(search: Any, queries: Features, case: Case, cap: float) -> int:
     """How many queries a peer answers within the cap, by a trial."""
-    few = spread(queries, TRIAL)
-    begin = time.perf_counter()
-    search(few, case.k + case.alone)
-    each = (time.perf_counter() - begin) / len(few)
-    return min(len(queries), max(TRIAL, round(cap / each)))
+    from bench import timing
+
+    count = min(TRIAL, len(queries))
+    while True:
+        call = partial(search, spread(queries, count), case.k + case.alone)
+        seconds = timing.timed(call)
+        # Some searches are slow for few queries: what counts is a trial that comes near the cap.
+        if seconds > cap / 4 or count == len(queries):
+            return min(len(queries), max(TRIAL, round(cap * count / seconds)))
+        count = min(4 * count, len(queries))
 
 
 def spread(queries: Features, count: int) -> Features:
@@ -323,7 +327,7 @@ def growth_point(pool: Features, k: int, cap: float, log: command.Log) -> dict[s
             search = peer.prepare(pool)
             counts[peer.name] = affordable(search, pool, case, cap)
             calls[peer.name] = partial(search, spread(pool, counts[peer.name]), k + 1)
-    seconds = timing.interleaved(calls, ROUNDS)
+    seconds = timing.interleaved(calls, ROUNDS, timing.SETTLE)
     result = {
         who: statistics.median(times) * len(pool) / counts.get(who, len(pool))
         for who, times in seconds.items()

@@ -90,9 +90,9 @@ def _pool(entry: dict[str, Any], cap: float) -> str:
         )
         parts.append(f"### {case['name']}\n\n{what[0].upper()}{what[1:]}.\n\n{_case(entry, case)}")
     parts.append(
-        f"The dense product alone is 2 Q N D operations at {entry['sgemm_gflops']:.0f} GFLOP/s, "
-        "the best matrix\nproduct of the libraries in this run. Relative errors are the worst of the "
-        "distances in the sample."
+        "The dense product alone is 2 Q N D operations at "
+        f"{entry['sgemm_gflops']:.0f} GFLOP/s, the best matrix product\nof the libraries in this "
+        "run. Relative errors are the worst of the sample's distances."
     )
     return "\n\n".join(parts)
 
