@@ -119,31 +119,36 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_pool(name: str, pool: Features, plan: Plan, log: command.Log) -> dict[str, Any]:
     """Every case on one feature matrix."""
-    import numpy as np
-
     from bench import product
 
     log(f"{name}, {len(pool):,} x {pool.shape[1]}")
-    is_query = np.arange(len(pool)) % QUERY_SHARE == QUERY_SHARE - 1
-    queries, others = pool[is_query], pool[~is_query]
-    truths = {True: reference(pool, None), False: reference(queries, others)}
+    truths = {True: reference(pool, None), False: reference(*split(pool))}
     return {
         "name": name,
         "n": len(pool),
         "dim": pool.shape[1],
         "sgemm_gflops": product.best_sgemm(product.rates(pool.shape[1])),
         "cases": [
-            measure_case(
-                case,
-                pool if case.alone else queries[: case.queries],
-                pool if case.alone else others,
-                truths[case.alone],
-                plan.cap,
-                log,
-            )
+            measure_case(case, *sides(pool, case), truths[case.alone], plan.cap, log)
             for case in plan.cases
         ],
     }
+
+
+def split(pool: Features) -> tuple[Features, Features]:
+    """Queries and other points."""
+    import numpy as np
+
+    is_query = np.arange(len(pool)) % QUERY_SHARE == QUERY_SHARE - 1
+    return pool[is_query], pool[~is_query]
+
+
+def sides(pool: Features, case: Case) -> tuple[Features, Features]:
+    """Queries and points of a case."""
+    if case.alone:
+        return pool, pool
+    queries, points = split(pool)
+    return queries[: case.queries], points
 
 
 def reference(queries: Features, points: Features | None) -> tuple[Any, Any, Any]:
