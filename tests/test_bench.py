@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastsel
-from bench import check, data, loops, ours, timing
+from bench import check, data, loops, neighbors, ours, scores_peers, timing
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,41 @@ def test_turns_and_time_per_pick():
     assert order == ["a", "b", "c", "b", "c", "a"]
     assert [len(s) for s in seconds.values()] == [2, 2, 2]
     assert timing.per_pick([1.0, 9.0, 1.0], [3.0, 3.0, 4.0], 4) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_wrong_neighbours_are_red(pool, alone):
+    case = neighbors.Case("some", 5, alone=alone)
+    queries, points = neighbors.sides(pool, case)
+    truth = neighbors.reference(queries, None if alone else points)
+    found = neighbors.ours_search(queries, points, case)
+    neighbors.require_exact(found, truth, case)
+    wrong = found[0].copy()
+    wrong[0, 2] *= 1 + 1e-9
+    with pytest.raises(SystemExit, match="are wrong"):
+        neighbors.require_exact((wrong, found[1]), truth, case)
+
+    def search(chosen, k):
+        return fastsel.knn(chosen, points, k)[0].astype(np.float32)
+
+    def off(chosen, k):
+        return search(chosen, k) * np.float32(1.01)
+
+    entry = {}
+    assert neighbors.examine(search, queries, points, truth, case, entry) is None
+    assert entry["worst_error"] < 1e-6
+    assert "wrong distances" in neighbors.examine(off, queries, points, truth, case, {})
+
+
+def test_a_peer_of_the_scores_that_is_wrong_is_red(pool):
+    groups = fastsel.duplicate_groups(*scores_peers.repeated(pool), 0)
+    assert scores_peers.same_groups(groups[::-1].copy(), groups) is not None
+    assert (
+        scores_peers.same_groups(scores_peers.unique_groups(*scores_peers.repeated(pool)), groups)
+        is None
+    )
+    x, radius = scores_peers.with_radius(pool)
+    inside = fastsel.nearest_distances(x) <= radius
+    assert 0 < inside.mean() < 2 * scores_peers.NEAR
+    assert scores_peers.close(1e-3)(1.01, 1.0) is not None
+    assert scores_peers.close(1e-3)(1.0001, 1.0) is None
