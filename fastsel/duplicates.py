@@ -10,10 +10,12 @@ import numpy.typing as npt
 from fastsel import checks
 from fastsel.backends import resolve
 from fastsel.equal_rows import first_equal
-from fastsel.neighbors import METRICS, search, to_metric
+from fastsel.neighbors import search, to_metric
 from fastsel.pairs import BLOCK_ELEMENTS, SMALLEST, PairFilter, Tile, sq_dists
 from fastsel.points import Points, result_converter
 from fastsel.progress import Progress, ProgressOption
+
+METRICS = ("euclidean", "sqeuclidean", "cosine")
 
 Indices = npt.NDArray[np.int64]
 
@@ -41,7 +43,8 @@ def duplicate_groups(
         float16, bfloat16, float32 or float64; NumPy, torch or DLPack.
     radius : float or sequence of float
         Not negative, in units of the metric. All of a sequence are answered together.
-    metric, backend, progress
+    metric : {"euclidean", "sqeuclidean", "cosine"}
+    backend, progress
         As for `knn`.
 
     Returns
