@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bench.data import Features
 
 ROUNDS = 3
-CAP = 2.0  # seconds of one run of a peer
+CAP = 1.0  # seconds of one run of a peer
 SAMPLE = 48  # queries whose distances are checked
-TRIAL = 256  # queries of a first trial, and the fewest that are timed
+TRIAL = 64  # queries of a first trial, and the fewest that are timed
 # Of |x|^2 + |y|^2, by which a peer may err in a squared distance: what float32 leaves of it.
 TOLERANCE = 1e-5
 OURS_TOLERANCE = 1e-14  # of a distance: float64, whatever the order of its sum
@@ -306,8 +306,9 @@ def measure_growth(plan: Plan, log: command.Log) -> dict[str, Any]:
     from bench.data import clustered
 
     pool = clustered(max(plan.growth_n), plan.growth_dim)
-    against_n = [growth_point(pool[:n], plan.fixed_k, plan.cap, log) for n in plan.growth_n]
-    against_k = [growth_point(pool[: plan.fixed_n], k, plan.cap, log) for k in plan.growth_k]
+    cap = plan.cap / 2  # a curve can do with less than a table
+    against_n = [growth_point(pool[:n], plan.fixed_k, cap, log) for n in plan.growth_n]
+    against_k = [growth_point(pool[: plan.fixed_n], k, cap, log) for k in plan.growth_k]
     return {
         "dim": plan.growth_dim,
         "n": list(plan.growth_n),

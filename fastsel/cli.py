@@ -282,7 +282,7 @@ def _command(
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--key", help="which array, tensor or column, where FILE has several")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--backend", default="auto", help="of fastsel.backends() (auto)")
     return parser
 
 

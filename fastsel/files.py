@@ -104,8 +104,9 @@ def _load_npy(path: Path, key: str | None) -> Array:
 
 
 def _load_npz(path: Path, key: str | None) -> Array:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("not an .npz archive, or cut off")
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("not an .npz archive, or cut off")
     with np.load(path, allow_pickle=False) as archive:
         return np.asarray(archive[_choose(archive.files, key)])
 
