@@ -24,12 +24,14 @@ class Peer:
     """One way to search.
 
     prepare(points) gives search(queries, k), whose result is the distances to the k nearest points,
-    [Q, k], ascending. Every search finds the indices too.
+    [Q, k], ascending. Every search finds the indices too. Fewer queries than `block` would cost a
+    peer more time each: it takes so many together.
     """
 
     name: str
     what: str
     module: str  # that it needs
+    block: int
     prepare: Callable[[Features], Search]
 
     def missing(self) -> str | None:
@@ -94,13 +96,14 @@ def keops_prepare(points: Features) -> Search:
 
 
 PEERS = (
-    Peer("faiss", "IndexFlatL2", "faiss", faiss_prepare),
-    Peer("scikit-learn", 'NearestNeighbors(algorithm="brute")', "sklearn", sklearn_prepare),
+    Peer("faiss", "IndexFlatL2", "faiss", 4096, faiss_prepare),
+    Peer("scikit-learn", 'NearestNeighbors(algorithm="brute")', "sklearn", 1024, sklearn_prepare),
     Peer(
         "torch",
         f"torch.cdist and topk over chunks of {CHUNK:,} queries",
         "torch",
+        CHUNK,
         torch_prepare,
     ),
-    Peer("pykeops", "LazyTensor.Kmin_argKmin on the processor", "pykeops", keops_prepare),
+    Peer("pykeops", "LazyTensor.Kmin_argKmin on the processor", "pykeops", 64, keops_prepare),
 )

@@ -23,11 +23,12 @@ from bench.neighbors_page import page, plot
 
 if TYPE_CHECKING:
     from bench.data import Features
+    from bench.knn_peers import Peer
 
 ROUNDS = 3
-CAP = 1.0  # seconds of one run of a peer
+CAP = 1.0  # seconds of one run of a peer, or what one block of its queries takes
 SAMPLE = 48  # queries whose distances are checked
-TRIAL = 64  # queries of a first trial, and the fewest that are timed
+CHECKED = 64  # queries of a search that is checked, the sample among them
 # Of |x|^2 + |y|^2, by which a peer may err in a squared distance: what float32 leaves of it.
 TOLERANCE = 1e-5
 OURS_TOLERANCE = 1e-14  # of a distance: float64, whatever the order of its sum
@@ -195,7 +196,7 @@ def measure_case(
             search = peer.prepare(points)
             reason = examine(search, queries, points, truth, case, entry)
         if reason is None:
-            count = affordable(search, queries, case, cap)
+            count = affordable(peer, search, queries, case, cap)
             chosen = spread(queries, count)
             entry["queries"] = count
             calls[f"{peer.name} prepare"] = partial(peer.prepare, points)
@@ -266,7 +267,7 @@ def examine(
     kept = rows < len(queries)
     rows, expected, order = rows[kept], expected[kept, : case.k], order[kept, : case.k]
     # More rows than the sample: some searches are others for few queries.
-    chosen = np.concatenate([rows, np.setdiff1d(np.arange(min(TRIAL, len(queries))), rows)])
+    chosen = np.concatenate([rows, np.setdiff1d(np.arange(min(CHECKED, len(queries))), rows)])
     try:
         found = search(queries[chosen], case.k + case.alone)[: len(rows), int(case.alone) :]
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -280,18 +281,14 @@ def examine(
     return None if off <= TOLERANCE else f"wrong distances: squares are off by {off:.1g} of norms"
 
 
-def affordable(search: Any, queries: Features, case: Case, cap: float) -> int:
-    """How many queries a peer answers within the cap, by a trial."""
+def affordable(peer: Peer, search: Any, queries: Features, case: Case, cap: float) -> int:
+    """How many queries a peer answers within the cap, by a trial: whole blocks, at least one."""
     from bench import timing
 
-    count = min(TRIAL, len(queries))
-    while True:
-        call = partial(search, spread(queries, count), case.k + case.alone)
-        seconds = timing.timed(call)
-        # Some searches are slow for few queries: what counts is a trial that comes near the cap.
-        if seconds > cap / 4 or count == len(queries):
-            return min(len(queries), max(TRIAL, round(cap * count / seconds)))
-        count = min(4 * count, len(queries))
+    trial = spread(queries, peer.block)
+    seconds = timing.timed(partial(search, trial, case.k + case.alone))
+    blocks = max(1, int(cap / seconds * len(trial) / peer.block))
+    return min(len(queries), blocks * peer.block)
 
 
 def spread(queries: Features, count: int) -> Features:
@@ -331,7 +328,7 @@ def growth_point(pool: Features, k: int, cap: float, log: command.Log) -> dict[s
     for peer in PEERS:
         if peer.name in GROWTH_PEERS and peer.missing() is None:
             search = peer.prepare(pool)
-            counts[peer.name] = affordable(search, pool, case, cap)
+            counts[peer.name] = affordable(peer, search, pool, case, cap)
             calls[peer.name] = partial(search, spread(pool, counts[peer.name]), k + 1)
     seconds = timing.interleaved(calls, ROUNDS, timing.SETTLE)
     result = {
