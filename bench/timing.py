@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 Calls = Mapping[str, Callable[[], object]]
 
@@ -15,17 +16,22 @@ SETTLE = 0.3
 
 
 def interleaved(calls: Calls, rounds: int, settle: float = 0.0) -> dict[str, list[float]]:
-    """Seconds of every call in every round. The order within a round is turned each time.
+    """Seconds of every call in every round.
 
     settle: seconds to wait before each call, until the threads of other libraries sleep.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
+    return turns({name: partial(timed, call, settle) for name, call in calls.items()}, rounds)
+
+
+def turns(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What every one measures in every round. The order within a round is turned each time."""
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    names = list(measures)
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            seconds[name].append(timed(calls[name], settle))
-    return seconds
+            found[name].append(measures[name]())
+    return found
 
 
 def timed(call: Callable[[], object], settle: float = SETTLE) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastsel
-from bench import check, data, loops, neighbors, ours, scores_peers, timing
+from bench import check, data, knn_case, loops, ours, scores_peers, timing, workers
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +100,15 @@ def test_turns_and_time_per_pick():
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_wrong_neighbours_are_red(pool, alone):
-    case = neighbors.Case("some", 5, alone=alone)
-    queries, points = neighbors.sides(pool, case)
-    truth = neighbors.reference(queries, None if alone else points)
-    found = neighbors.ours_search(queries, points, case)
-    neighbors.require_exact(found, truth, case)
+    case = knn_case.Case("some", 5, alone=alone)
+    queries, points = knn_case.sides(pool, case)
+    truth = knn_case.reference(queries, None if alone else points)
+    found = knn_case.ours_search(queries, points, case)
+    knn_case.require_exact(found, truth, case)
     wrong = found[0].copy()
     wrong[0, 2] *= 1 + 1e-9
-    with pytest.raises(SystemExit, match="are wrong"):
-        neighbors.require_exact((wrong, found[1]), truth, case)
+    with pytest.raises(RuntimeError, match="are wrong"):
+        knn_case.require_exact((wrong, found[1]), truth, case)
 
     def search(chosen, k):
         return fastsel.knn(chosen, points, k)[0].astype(np.float32)
@@ -116,10 +116,10 @@ def test_wrong_neighbours_are_red(pool, alone):
     def off(chosen, k):
         return search(chosen, k) * np.float32(1.01)
 
-    entry = {}
-    assert neighbors.examine(search, queries, points, truth, case, entry) is None
-    assert entry["worst_error"] < 1e-6
-    assert "wrong distances" in neighbors.examine(off, queries, points, truth, case, {})
+    reason, error = knn_case.examine(search, queries, points, truth, case)
+    assert reason is None
+    assert error < 1e-6
+    assert "wrong distances" in knn_case.examine(off, queries, points, truth, case)[0]
 
 
 def test_a_peer_of_the_scores_that_is_wrong_is_red(pool):
@@ -134,3 +134,26 @@ def test_a_peer_of_the_scores_that_is_wrong_is_red(pool):
     assert 0 < inside.mean() < 2 * scores_peers.NEAR
     assert scores_peers.close(1e-3)(1.01, 1.0) is not None
     assert scores_peers.close(1e-3)(1.0001, 1.0) is None
+
+
+class Counter:
+    def __init__(self, start):
+        self.value = start
+
+    def add(self, number):
+        self.value += number
+        return self.value
+
+    def fail(self):
+        raise ValueError("no good\nmore")
+
+
+def test_an_object_in_a_process_of_its_own():
+    worker = workers.Worker(Counter, 3)
+    assert worker("add", 4) == 7
+    with pytest.raises(workers.Failed, match="no good$"):
+        worker("fail")
+    assert worker("add", 1) == 8
+    worker.close()
+    with pytest.raises(workers.Failed, match="its process ended"):
+        worker("add", 1)
