@@ -68,12 +68,12 @@ Made by `python -m bench.neighbors`; all figures of this page are from one run, 
 
 Every contender gets the same float32 features and the same number of threads, and finds distances
 and indices. Each runs in a process of its own: within one, libraries that bring an OpenMP or BLAS
-of their own slow each other down, by half or double. Contenders take turns, {record["rounds"]} rounds; seconds are medians. fastsel is timed
-over the whole call of `fastsel.knn`. A peer has {record["cap"]:g} s for a run: where all queries
-would take longer, it is timed over as many as fit, evenly spaced and at least as many as it takes
-together, and **extrapolated linearly** to all, since each query costs it the same; the tables say
-over how many. Setting up its index counts once. For the neighbours of the points themselves the
-peers are asked for one more, the point itself.
+of their own slow each other down, by half or double. Contenders take turns, {record["rounds"]}
+rounds; seconds are medians. fastsel is timed over the whole call of `fastsel.knn`. A peer has
+{record["cap"]:g} s for a run: where all queries would take longer, it is timed over as many as fit,
+evenly spaced and at least as many as it takes together, and **extrapolated linearly** to all, since
+each query costs it the same; the tables say over how many. Setting up its index counts once. For
+the neighbours of the points themselves the peers are asked for one more, the point itself.
 
 Results are checked first, on a sample of the queries against differences in float64. Ours must be
 the same neighbours; a squared distance of a peer may be off by {record["tolerance"]:g} of

@@ -151,7 +151,7 @@ class Counter:
 def test_an_object_in_a_process_of_its_own():
     worker = workers.Worker(Counter, 3)
     assert worker("add", 4) == 7
-    with pytest.raises(workers.Failed, match="no good$"):
+    with pytest.raises(workers.Failed, match=r"no good$"):
         worker("fail")
     assert worker("add", 1) == 8
     worker.close()
