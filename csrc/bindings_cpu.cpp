@@ -113,6 +113,22 @@ class CodeArrays {
             errors.mutable_data(), codes_.depth};
   }
 
+  // Puts what is of row order[i] in place i.
+  void reorder(const Indices& order) {
+    CodeArrays result(order.shape(0), codes_.depth, codes_.scale);
+    for (int64_t i = 0; i < order.shape(0); ++i) result.copy(codes_, order.data()[i], i);
+    *this = std::move(result);
+  }
+
+  // Copies a row of codes, as deep as these.
+  void copy(const Codes& from, int64_t row, int64_t to) {
+    std::memcpy(values.mutable_data() + to * from.depth, from.values + row * from.depth,
+                static_cast<size_t>(from.depth));
+    scales.mutable_data()[to] = from.scales[row];
+    sq_norms.mutable_data()[to] = from.sq_norms[row];
+    errors.mutable_data()[to] = from.errors[row];
+  }
+
   Bytes values;
   Floats scales;
   Floats sq_norms;
@@ -150,10 +166,24 @@ class CodedPoints {
 
   Coded coded() const { return {matrix_, codes.codes(), sketch ? sketch->codes() : Codes{}}; }
 
+  // Puts the codes of row order[i] in place i: for a search, whose kernel is told the order.
+  void reorder(const Indices& order) {
+    require(order.ndim() == 1 && order.shape(0) == matrix_.n, "order must be int64 [n]");
+    require_rows(order, matrix_.n, "order must be int64 [n] in [0, n)");
+    require(!order_, "the codes are in an order already");
+    codes.reorder(order);
+    if (sketch) sketch->reorder(order);
+    order_ = order;
+  }
+
+  // Null: the rows' own.
+  const int64_t* order() const { return order_ ? order_->data() : nullptr; }
+
  private:
   const py::array points_;
   const py::object norms_;
   const Matrix matrix_;
+  std::optional<Indices> order_;
 
  public:
   CodeArrays codes;
@@ -191,14 +221,7 @@ class PickedCentres {
 
  private:
   void copy(const Codes& from, const Indices& rows, CodeArrays* to) {
-    for (int64_t i = 0; i < rows.shape(0); ++i) {
-      const int64_t row = rows.data()[i];
-      std::memcpy(to->values.mutable_data() + (count_ + i) * from.depth,
-                  from.values + row * from.depth, static_cast<size_t>(from.depth));
-      to->scales.mutable_data()[count_ + i] = from.scales[row];
-      to->sq_norms.mutable_data()[count_ + i] = from.sq_norms[row];
-      to->errors.mutable_data()[count_ + i] = from.errors[row];
-    }
+    for (int64_t i = 0; i < rows.shape(0); ++i) to->copy(from, rows.data()[i], count_ + i);
   }
 
   const int64_t n_points_;
@@ -285,27 +308,83 @@ Floats filter_matrix(const CodedPoints& coded, const Indices& rows, int threads)
   return out;
 }
 
-void knn(const CodedPoints& queries, const CodedPoints& points, int64_t first_query,
-         bool exclude_self, Doubles sq_dist, Indices index, int threads) {
-  const Matrix& q = queries.points();
-  const Matrix& p = points.points();
-  require(q.dim == p.dim, "queries and points must have the same number of columns");
-  require(q.dtype == p.dtype && (q.norms == nullptr) == (p.norms == nullptr),
-          "queries and points must have the same dtype and metric");
-  require(queries.codes.codes().scale == points.codes.codes().scale,
-          "codes must have the same scale");
+// Rows whose neighbours are looked for, or looked for among, with their heaps.
+class Searched {
+ public:
+  Searched(py::object coded, int64_t first, std::optional<Doubles> sq_dist,
+           std::optional<Indices> index)
+      : object_(std::move(coded)),
+        points_(py::cast<const CodedPoints&>(object_)),
+        sq_dist_(std::move(sq_dist)),
+        index_(std::move(index)),
+        searched_{points_.coded(), points_.order(), first, nullptr, nullptr} {
+    require(first >= 0, "first must be at least 0");
+    require(sq_dist_.has_value() == index_.has_value(), "sq_dist and index belong together");
+    if (!sq_dist_) return;
+    require(sq_dist_->ndim() == 2 && index_->ndim() == 2 &&
+                sq_dist_->shape(0) == points_.points().n &&
+                index_->shape(0) == sq_dist_->shape(0) && index_->shape(1) == sq_dist_->shape(1) &&
+                sq_dist_->shape(1) >= 1,
+            "sq_dist and index must be [n, k]");
+    k_ = sq_dist_->shape(1);
+    searched_.sq_dist = sq_dist_->mutable_data();
+    searched_.index = index_->mutable_data();
+  }
+
+  const fastsel::Searched& get() const { return searched_; }
+  int64_t k() const { return k_; }
+
+  void foresee(bool exclude_self, int threads) {
+    require(k_ > 0, "rows must have heaps");
+    py::gil_scoped_release release;
+    active->foresee(searched_, k_, exclude_self, threads);
+  }
+
+  // Of them as queries among these points.
+  int64_t rounds(const Searched& points, int threads) const {
+    return active->knn_rounds(searched_, points.searched_, threads);
+  }
+
+  py::tuple meet(const Searched& points, bool by_inner_product, bool exclude_self,
+                 int64_t first_round, int64_t n_rounds, int threads) const {
+    const Coded& q = searched_.coded;
+    const Coded& p = points.searched_.coded;
+    require(k_ > 0, "queries must have heaps");
+    require(points.k_ == 0 || points.k_ == k_, "heaps must be of one size");
+    require(q.points.dim == p.points.dim, "queries and points must have the same columns");
+    require(q.points.dtype == p.points.dtype &&
+                (q.points.norms == nullptr) == (p.points.norms == nullptr),
+            "queries and points must have the same dtype and metric");
+    require(q.codes.scale == p.codes.scale && q.sketch.depth == p.sketch.depth,
+            "codes must be of one scale and depth");
+    require(0 <= first_round && 0 <= n_rounds && first_round + n_rounds <= rounds(points, threads),
+            "rounds are out of range");
+    Work work;
+    {
+      py::gil_scoped_release release;
+      work = active->knn(searched_, points.searched_, k_, by_inner_product, exclude_self,
+                         first_round, n_rounds, threads);
+    }
+    return py::make_tuple(work.filtered, work.passed, work.canonical);
+  }
+
+ private:
+  const py::object object_;
+  const CodedPoints& points_;
+  std::optional<Doubles> sq_dist_;
+  std::optional<Indices> index_;
+  fastsel::Searched searched_;
+  int64_t k_ = 0;
+};
+
+void sort_neighbours(Doubles sq_dist, Indices index, int threads) {
   require(sq_dist.ndim() == 2 && index.ndim() == 2 && sq_dist.shape(0) == index.shape(0) &&
-              sq_dist.shape(1) == index.shape(1),
-          "sq_dist and index must be [count, k]");
-  const int64_t count = sq_dist.shape(0);
-  const int64_t k = sq_dist.shape(1);
-  require(0 <= first_query && first_query + count <= q.n, "queries are out of range");
-  require(1 <= k && k <= p.n - (exclude_self ? 1 : 0), "k is out of range");
+              sq_dist.shape(1) == index.shape(1) && sq_dist.shape(1) >= 1,
+          "sq_dist and index must be [n, k]");
   double* sq_dist_out = sq_dist.mutable_data();
   int64_t* index_out = index.mutable_data();
   py::gil_scoped_release release;
-  active->knn(q, queries.codes.codes(), p, points.codes.codes(), first_query, count, k,
-              exclude_self, sq_dist_out, index_out, threads);
+  active->sort_neighbours(sq_dist_out, index_out, sq_dist.shape(0), sq_dist.shape(1), threads);
 }
 
 Floats project(const Floats& rows, const Floats& basis, int threads) {
@@ -470,6 +549,7 @@ PYBIND11_MODULE(_core_cpu, m) {
                     const std::optional<Floats>&>(),
            py::arg("points"), py::arg("norms").none(true), py::arg("shift"), py::arg("scale"),
            py::arg("limit"), py::arg("threads"), py::arg("basis") = py::none())
+      .def("reorder", &CodedPoints::reorder, py::arg("order").noconvert())
       .def_readonly("codes", &CodedPoints::codes)
       .def_readonly("sketch", &CodedPoints::sketch);
   py::class_<PickedCentres>(m, "PickedCentres", "Picked rows in order, with copies of their codes.")
@@ -499,9 +579,17 @@ PYBIND11_MODULE(_core_cpu, m) {
   m.def("filter_matrix", &filter_matrix, py::arg("coded"), py::arg("rows").noconvert(),
         py::arg("threads"),
         "What the filter sees, for tests and benchmarks: columns beyond the rows are +inf.");
-  m.def("knn", &knn, py::arg("queries"), py::arg("points"), py::arg("first_query"),
-        py::arg("exclude_self"), py::arg("sq_dist").noconvert(), py::arg("index").noconvert(),
-        py::arg("threads"));
+  py::class_<Searched>(m, "Searched", "Rows of a search for neighbours, with heaps of the best.")
+      .def(py::init<py::object, int64_t, std::optional<Doubles>, std::optional<Indices>>(),
+           py::arg("coded"), py::arg("first"), py::arg("sq_dist").noconvert() = py::none(),
+           py::arg("index").noconvert() = py::none())
+      .def("foresee", &Searched::foresee, py::arg("exclude_self"), py::arg("threads"))
+      .def("rounds", &Searched::rounds, py::arg("points"), py::arg("threads"))
+      .def("meet", &Searched::meet, py::arg("points"), py::arg("by_inner_product"),
+           py::arg("exclude_self"), py::arg("first_round"), py::arg("n_rounds"),
+           py::arg("threads"));
+  m.def("sort_neighbours", &sort_neighbours, py::arg("sq_dist").noconvert(),
+        py::arg("index").noconvert(), py::arg("threads"));
   m.def("project", &project, py::arg("rows").noconvert(), py::arg("basis").noconvert(),
         py::arg("threads"));
   m.def("principal", &principal, py::arg("sample").noconvert(), py::arg("directions").noconvert(),

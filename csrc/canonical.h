@@ -133,6 +133,16 @@ inline double sq_dist(const X& x, const Y& y, int64_t dim) {
   return sum_lanes(sum);
 }
 
+// The inner product of two rows, in the order of sq_dist.
+template <class X, class Y>
+inline double inner_product(const X& x, const Y& y, int64_t dim) {
+  Lanes sum = {};
+  int64_t j = 0;
+  for (; j + kLanes <= dim; j += kLanes) sum += x.lanes(j) * y.lanes(j);
+  if (j < dim) sum += x.tail(j, dim) * y.tail(j, dim);
+  return sum_lanes(sum);
+}
+
 // The logarithm of log_sq_dists in fastsel/canonical.py, which tells the reasons, of a squared
 // distance above 0, in units of 2^-40.
 inline int64_t log_sq_dist(double value) {

@@ -48,6 +48,13 @@ def sq_dists(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDAr
     return sum_lanes(diff * diff)
 
 
+def inner_products(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Canonical inner products of broadcast rows, added up as squared distances are."""
+    return sum_lanes(x * y)
+
+
 def log_sq_dists(sq_dist: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Canonical binary logarithms of squared distances, int64, in units of 2^-40.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastsel
-from fastsel import duplicates, files, neighbors
+from fastsel import files, neighbors
 
 Result = dict[str, Any]
 
@@ -258,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for command, metrics in (
         (knn, neighbors.METRICS),
-        (dedup, duplicates.METRICS),
+        (dedup, neighbors.DISTANCES),
         (select, ("euclidean", "cosine")),
     ):
         command.add_argument("--metric", choices=metrics, default="euclidean")

@@ -10,12 +10,10 @@ import numpy.typing as npt
 from fastsel import checks
 from fastsel.backends import resolve
 from fastsel.equal_rows import first_equal
-from fastsel.neighbors import search, to_metric
+from fastsel.neighbors import DISTANCES, search, to_metric
 from fastsel.pairs import BLOCK_ELEMENTS, SMALLEST, PairFilter, Tile, sq_dists
 from fastsel.points import Points, result_converter
 from fastsel.progress import Progress, ProgressOption
-
-METRICS = ("euclidean", "sqeuclidean", "cosine")
 
 Indices = npt.NDArray[np.int64]
 
@@ -76,7 +74,7 @@ def duplicate_groups(
     array([[0, 1, 0, 3],
            [0, 1, 0, 0]])
     """
-    checks.choice("metric", metric, METRICS)
+    checks.choice("metric", metric, DISTANCES)
     points = checks.points("features", features, metric)
     single = np.ndim(radius) == 0
     radii = [checks.real("radius", item) for item in ([radius] if single else radius)]

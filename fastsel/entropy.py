@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastsel import checks
 from fastsel.equal_rows import first_equal
 from fastsel.neighbors import kth_sq_dists
-from fastsel.points import Points, as_points, result_converter
+from fastsel.points import Points, Subset, as_points, result_converter
 from fastsel.progress import ProgressOption
 
 EULER_GAMMA = 0.57721566490153286061
@@ -101,7 +101,8 @@ def kl_entropy(
         what = "features" if indices is None else "indices"
         raise ValueError(f"{what} must hold at least 2 rows to have neighbours, got {n}")
     ks = checks.integers("k", k, 1, n - 1)
-    distances = np.sqrt(kth_sq_dists(points, ks, rows, backend, progress))
+    members = points if rows is None else Subset(points.data, chosen=rows)
+    distances = np.sqrt(kth_sq_dists(members, ks, backend, progress))
     entropies = np.array(
         [
             _entropy(distances[:, column], ks[column], points.dim, floor, duplicates == "raise")

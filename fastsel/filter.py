@@ -17,20 +17,28 @@ from fastsel.points import Points
 SAMPLE_ELEMENTS = 1 << 20
 MIN_SAMPLE_ROWS = 16
 
+# Rows looked at in one native call.
+PART_ROWS = 1 << 16
+
 LARGEST_CODE = 127
 
 
-def frame(backend: ModuleType, *parts: Points) -> tuple[npt.NDArray[np.float64], float]:
+def frame(
+    backend: ModuleType, *parts: Points, centred: bool = True
+) -> tuple[npt.NDArray[np.float64], float]:
     """A shift, float64 [D], and a scale, a power of two, that bring all points into the unit ball.
 
     Distances do not depend on the shift, but the error of a code grows with the norm of its row.
+    Inner products do: not `centred`, it is 0.
     """
-    shift = sample(parts[0]).mean(axis=0)
+    shift = sample(parts[0]).mean(axis=0) if centred else np.zeros(parts[0].dim)
     largest = 0.0
     for points in parts:
-        sq_norms = np.full(points.n, np.inf)
-        backend.min_update(points, Points(shift[None]), 0, sq_norms)
-        largest = max(largest, math.sqrt(sq_norms.max()))
+        for start in range(0, points.n, PART_ROWS):
+            part = points.part(slice(start, start + PART_ROWS))
+            sq_norms = np.full(part.n, np.inf)
+            backend.min_update(part, Points(shift[None]), 0, sq_norms)
+            largest = max(largest, math.sqrt(sq_norms.max()))
     # Powers of two beyond this would leave float64 when squared, and gain nothing.
     exponent = max(-500, math.frexp(largest)[1]) if largest > 0 else 0
     return shift, math.ldexp(1.0, -exponent)

@@ -113,7 +113,8 @@ class GreedyEntropy:
         sq_eps = np.full((len(rows), 1), np.inf)
         if len(rows) > 1:
             nearest = np.empty((len(rows), 1), np.int64)
-            self._backend.Neighbours(members, members).search(0, True, sq_eps, nearest)
+            search = self._backend.Neighbours(members, members).search
+            search(0, True, sq_eps, nearest, lambda done: None)
         self.sq_eps[: len(rows)] = np.minimum(sq_eps[:, 0], anchored)
         self.members[: len(rows)] = rows
         self.count = len(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,34 @@ class Points:
         rows = widen(self.data[index])
         return rows if self.norms is None else rows / self.norms[index, None]
 
+    def part(self, block: slice) -> Points:
+        """Those rows: a view of the same memory."""
+        return Points(self.data[block], None if self.norms is None else self.norms[block])
+
     def widened(self) -> Points:
         """The same points with float64 storage; a copy, except where they have it already."""
         return Points(widen(self.data), self.norms)
+
+
+@dataclass(frozen=True)
+class Subset(Points):
+    """Rows `chosen`, int64 [n], of the matrix `data`, which are gathered a part at a time."""
+
+    chosen: npt.NDArray[np.int64] = field(kw_only=True)
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.chosen)
+
+    def rows(self, index: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """As of Points: a copy."""
+        return super().rows(self.chosen[index])
+
+    def part(self, block: slice) -> Points:
+        """Those rows: a copy."""
+        rows = self.chosen[block]
+        return Points(self.data[rows], None if self.norms is None else self.norms[rows])
 
 
 def widen(data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

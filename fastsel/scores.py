@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsel import checks
-from fastsel.neighbors import knn, kth_sq_dists, nearest_distances
+from fastsel.neighbors import DISTANCES, knn, kth_sq_dists, nearest_distances
 from fastsel.pairs import PairFilter, Tile, sq_dists
 from fastsel.points import Points, as_points
 from fastsel.progress import Progress, ProgressOption
-
-METRICS = ("euclidean", "sqeuclidean", "cosine")
 
 
 class PRDC(NamedTuple):
@@ -177,8 +175,8 @@ def prdc(
     if fewest < 2:
         raise ValueError(f"real and generated must hold at least 2 rows each, got {fewest}")
     checks.integer("k", k, 1, fewest - 1)
-    real_radii = kth_sq_dists(real_points, [k], None, backend, progress)[:, 0]
-    generated_radii = kth_sq_dists(generated_points, [k], None, backend, progress)[:, 0]
+    real_radii = kth_sq_dists(real_points, [k], backend, progress)[:, 0]
+    generated_radii = kth_sq_dists(generated_points, [k], backend, progress)[:, 0]
 
     pairs = PairFilter(real_points, generated_points)
     real_reach = pairs.scaled(real_radii)
@@ -237,7 +235,7 @@ def _inside(
 
 def _check_pair(generated: Any, training: Any, metric: str) -> int:
     """Check two sets, by the names of the public arguments; returns the rows of `training`."""
-    checks.choice("metric", metric, METRICS)
+    checks.choice("metric", metric, DISTANCES)
     generated_points = as_points("generated", generated)
     training_points = as_points("training", training)
     if training_points.dim != generated_points.dim:

@@ -34,6 +34,18 @@ def sq_dists(x, y) -> np.ndarray:
     )
 
 
+def inner_products(x, y) -> np.ndarray:
+    """Canonical inner products of rows x [N, D] and rows y [M, D], float64 [N, M]."""
+    x = np.asarray(x, np.float64)
+    y = np.asarray(y, np.float64)
+    lanes = np.zeros((8, len(x), len(y)))
+    for j in range(x.shape[1]):
+        lanes[j % 8] += x[:, j, None] * y[None, :, j]
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + (
+        (lanes[1] + lanes[5]) + (lanes[3] + lanes[7])
+    )
+
+
 def unit_rows(x) -> np.ndarray:
     x = np.asarray(x, np.float64)
     return x / np.sqrt(np.array([sq_dist(row, [0.0] * len(row)) for row in x]))[:, None]
@@ -152,11 +164,11 @@ def threshold_decay(
     return tuple(np.array(column) for column in zip(*accepted, strict=True))
 
 
-def knn(queries, points, k, exclude_self=False):
-    """Neighbours by a full sort of (squared distance, index)."""
-    dist = sq_dists(queries, points)
+def knn(queries, points, k, exclude_self=False, by_inner_product=False):
+    """Neighbours by a full sort of (squared distance or minus inner product, index)."""
+    keys = -inner_products(queries, points) if by_inner_product else sq_dists(queries, points)
     index = np.empty((len(queries), k), np.int64)
-    for q, row in enumerate(dist):
+    for q, row in enumerate(keys):
         order = [i for i in range(len(points)) if not (exclude_self and i == q)]
         index[q] = sorted(order, key=lambda i: (row[i], i))[:k]
-    return np.take_along_axis(dist, index, axis=1), index
+    return np.take_along_axis(keys, index, axis=1), index

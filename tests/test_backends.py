@@ -81,12 +81,13 @@ def test_the_gil_is_released():
             time.sleep(0.001)
 
     thread = threading.Thread(target=tick)
-    neighbours = cpu.Neighbours(Points(x), Points(x))
+    points = Points(x)
+    neighbours = cpu.Neighbours(points, points)
     sq_dist, index = np.empty((len(x), 1)), np.empty((len(x), 1), np.int64)
     thread.start()
     try:
         begin = time.monotonic()
-        neighbours.search(0, True, sq_dist, index)
+        neighbours.search(0, True, sq_dist, index, lambda done: None)
         end = time.monotonic()
     finally:
         done.set()
@@ -155,13 +156,25 @@ def test_the_bindings_refuse_wrong_arrays():
         core.accept(coded, rows, out, np.zeros(0), rows.copy(), rows.copy(), out.copy(), 1)
     with pytest.raises(ValueError, match="must have the same length"):
         core.accept(coded, rows, out, np.ones(1), rows[:3].copy(), rows.copy(), out.copy(), 1)
-    with pytest.raises(ValueError, match="k is out of range"):
-        core.knn(coded, coded, 0, True, np.zeros((4, 4)), index, 1)
+    with pytest.raises(ValueError, match=r"sq_dist and index must be \[n, k\]"):
+        core.Searched(coded, 0, np.zeros((3, 4)), index)
+    with pytest.raises(ValueError, match="sq_dist and index belong together"):
+        core.Searched(coded, 0, np.zeros((4, 4)))
+    with pytest.raises(ValueError, match=r"order must be int64 \[n\] in \[0, n\)"):
+        core.CodedPoints(x, None, shift, 1.0, 127, 1).reorder(np.arange(4) + 1)
+    queries = core.Searched(coded, 0, np.zeros((4, 4)), index)
+    with pytest.raises(ValueError, match="queries must have heaps"):
+        core.Searched(coded, 0).meet(queries, False, False, 0, 1, 1)
+    with pytest.raises(ValueError, match="rounds are out of range"):
+        queries.meet(core.Searched(coded, 0), False, False, 0, 2, 1)
+    narrow = core.Searched(coded, 0, np.zeros((4, 3)), index[:, :3].copy())
+    with pytest.raises(ValueError, match="heaps must be of one size"):
+        queries.meet(narrow, False, False, 0, 1, 1)
     singles = core.CodedPoints(x.astype(np.float32), None, shift, 1.0, 127, 1)
     with pytest.raises(ValueError, match="same dtype and metric"):
-        core.knn(coded, singles, 0, False, np.zeros((4, 4)), index, 1)
+        queries.meet(core.Searched(singles, 0), False, False, 0, 1, 1)
     rescaled = core.CodedPoints(x, None, shift, 2.0, 127, 1)
-    with pytest.raises(ValueError, match="codes must have the same scale"):
-        core.knn(coded, rescaled, 0, False, np.zeros((4, 4)), index, 1)
+    with pytest.raises(ValueError, match="codes must be of one scale and depth"):
+        queries.meet(core.Searched(rescaled, 0), False, False, 0, 1, 1)
     with pytest.raises(ValueError, match=r"rows must be int64 \[r\] in \[0, n\)"):
         core.filter_matrix(coded, np.array([4]), 1)

@@ -9,6 +9,7 @@ from cases import CASES
 
 import fastsel
 from bench import entropy_bias
+from fastsel.backends import cpu
 
 # family, N, D, k, and the mean and the spread of the error in nats, from docs/scores.md.
 STATED = [
@@ -93,10 +94,10 @@ def test_many_k_in_one_pass(backend, monkeypatch):
     np.testing.assert_array_equal(fastsel.kl_entropy(x, [7, 1, 64], backend=backend), entropies)
 
 
-@pytest.mark.parametrize("gathered", [1 << 25, 700])
+@pytest.mark.parametrize("coded_bytes", [1 << 25, 3000])
 @pytest.mark.parametrize("case", ["normal-1000x20", "duplicates", "lattice-3d"])
-def test_a_subset_is_as_its_copy(case, gathered, monkeypatch, backend):
-    monkeypatch.setattr("fastsel.neighbors.GATHERED_BYTES", gathered)
+def test_a_subset_is_as_its_copy(case, coded_bytes, monkeypatch, backend):
+    monkeypatch.setattr(cpu, "CODED_BYTES", coded_bytes)
     pool = CASES[case].astype(np.float32)
     rows = np.random.default_rng(0).permutation(len(pool))[:40]
     options = {"k": [1, 5, 20], "return_distances": True, "backend": backend}

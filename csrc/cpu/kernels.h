@@ -120,19 +120,41 @@ using Project = void(const float* rows, int64_t n, int64_t dim, const float* bas
 using Principal = void(const float* sample, int64_t n, int64_t dim, int64_t depth, int steps,
                        float* directions, int threads);
 
-// The k nearest points of `count` queries from first_query on, ascending by (sq_dist, index), into
-// sq_dist and index [count, k]. With exclude_self, query i skips point i. Queries and points are of
-// one dtype and metric, their codes of one shift and scale.
-using Knn = void(const Matrix& queries, const Codes& query_codes, const Matrix& points,
-                 const Codes& codes, int64_t first_query, int64_t count, int64_t k,
-                 bool exclude_self, double* sq_dist, int64_t* index, int threads);
-
 // Rows of points with their codes, and those of their sketches where there are any.
 struct Coded {
   Matrix points;
   Codes codes;
   Codes sketch;  // values: null without
 };
+
+// Rows of a set that is searched, or is searched in: `first` is the place of row 0 in that set. Of
+// those whose neighbours are looked for, heaps of the k best so far, worst first.
+struct Searched {
+  Coded coded;
+  const int64_t* order;  // [n] the row that codes i are of; null: i
+  int64_t first;
+  double* sq_dist;  // [n, k]; null: nobody asks
+  int64_t* index;   // [n, k]
+};
+
+// Brings into the heaps of queries what is near among the points, and, where these have heaps too,
+// the reverse: the part of the search that rounds first_round .. first_round + n_rounds - 1 make,
+// of knn_rounds in all. With exclude_self, a query and a point of one place do not meet. Queries
+// and points are of one dtype and metric, their codes of one shift and scale; those that are
+// searched for each other have the same places only where they are the same.
+//
+// By inner product, the largest come first, with minus that for sq_dist, and the shift is 0.
+using Knn = Work(const Searched& queries, const Searched& points, int64_t k, bool by_inner_product,
+                 bool exclude_self, int64_t first_round, int64_t n_rounds, int threads);
+using KnnRounds = int64_t(const Searched& queries, const Searched& points, int threads);
+
+// Bounds the heaps, all of (inf, INT64_MAX), of rows that will be searched for their neighbours
+// among themselves, by distance: with places still to be taken, at a distance that is under no
+// k-th.
+using Foresee = void(const Searched& rows, int64_t k, bool exclude_self, int threads);
+
+// Sorts heaps [n, k] into ascending order of (sq_dist, index).
+using SortNeighbours = void(double* sq_dist, int64_t* index, int64_t n, int64_t k, int threads);
 
 // Rows that were picked, in order, and copies of their codes: row i is that of `codes` at i.
 struct Centres {
@@ -189,6 +211,9 @@ using EntropyPick = int64_t(const Matrix& points, const Codes& codes, EntropySta
   namespace level {               \
   MinUpdate min_update;           \
   Knn knn;                        \
+  KnnRounds knn_rounds;           \
+  Foresee foresee;                \
+  SortNeighbours sort_neighbours; \
   Encode encode;                  \
   Project project;                \
   Principal principal;            \
@@ -210,6 +235,9 @@ struct Kernels {
   const char* level;
   MinUpdate* min_update;
   Knn* knn;
+  KnnRounds* knn_rounds;
+  Foresee* foresee;
+  SortNeighbours* sort_neighbours;
   Encode* encode;
   Project* project;
   Principal* principal;

@@ -103,15 +103,12 @@ struct Pair {
 
 constexpr int64_t kTilePairs = kTileRows * kTileCols;
 
-// Lists the pairs of a panel and a tile of centres from `first` on that pass the filter, in order
-// of the centres, into pairs [kTilePairs]; returns their number. For filters that many pairs pass.
-inline int64_t list_passing(const Tile& tile, const Panel& panel, const CentreBlock& centres,
-                            int64_t first, Pair* pairs) {
-  const float error = centres.largest_error(first);
-  Vec bounds[kTileVecs];
-  for (int64_t v = 0; v < kTileVecs; ++v) {
-    bounds[v] = squared(load(panel.reaches + v * kVec) + broadcast(error));
-  }
+// Lists the pairs of a panel and a tile of centres from `first` on whose filtered squared distance
+// is under bound(row of the tile, vector of the panel), in order of the centres, into pairs
+// [kTilePairs]; returns their number. For filters that many pairs pass.
+template <class F>
+inline int64_t list_under(const Tile& tile, const Panel& panel, const CentreBlock& centres,
+                          int64_t first, Pair* pairs, const F& bound) {
   int64_t count = 0;
 #pragma GCC unroll 8
   for (int64_t r = 0; r < kTileRows; ++r) {
@@ -122,13 +119,25 @@ inline int64_t list_passing(const Tile& tile, const Panel& panel, const CentreBl
       const Vec sq_dists =
           filtered(tile.sums[r][v], load(panel.scales + v * kVec), load(panel.sq_norms + v * kVec),
                    centres.scales()[centre], centres.sq_norms()[centre]);
-      passing |= bits(sq_dists < bounds[v]) << (v * kVec);
+      passing |= bits(sq_dists < bound(r, v)) << (v * kVec);
     }
     for (; passing != 0; passing &= passing - 1) {
       pairs[count++] = {__builtin_ctzll(passing), static_cast<int32_t>(centre)};
     }
   }
   return count;
+}
+
+// Lists those within the reach of a lane of the panel.
+inline int64_t list_passing(const Tile& tile, const Panel& panel, const CentreBlock& centres,
+                            int64_t first, Pair* pairs) {
+  const float error = centres.largest_error(first);
+  Vec bounds[kTileVecs];
+  for (int64_t v = 0; v < kTileVecs; ++v) {
+    bounds[v] = squared(load(panel.reaches + v * kVec) + broadcast(error));
+  }
+  return list_under(tile, panel, centres, first, pairs,
+                    [&](int64_t, int64_t v) { return bounds[v]; });
 }
 
 }  // namespace fastsel::FASTSEL_LEVEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from types import ModuleType
@@ -13,13 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, frame, largest_code, sample
-from fastsel.points import Points
-from fastsel.sketch import MAX_ROWS, QUERIES, choose, depths
+from fastsel.points import Points, Subset
+from fastsel.sketch import MAX_ROWS, QUERIES, Trial, choose, depths
 
 NAME = "cpu"
 
 # Multiply-adds in one native call: a fraction of a second, so that Ctrl-C is answered between two.
 CALL_WORK = 1 << 34
+
+# Codes of a search for neighbours: all at once up to this size, else in parts, three at a time.
+CODED_BYTES = 3 << 25
+
+# Rows in a cell, about, of those that are brought together, and the most cells.
+CELL_ROWS = 1024
+MAX_CELLS = 256
 
 
 @cache
@@ -248,18 +256,30 @@ class EntropyPool:
 class Neighbours:
     """Neighbours of queries among points, for any part of the queries at a time.
 
-    Memory: a byte for each component of queries and points, and 12 bytes for each of them.
+    Where the codes of all points would take much memory, they are made a part at a time, again and
+    again. Rows that are searched among themselves, all at once, have each pair looked at once.
     """
 
-    def __init__(self, queries: Points, points: Points) -> None:
+    def __init__(self, queries: Points, points: Points, by_inner_product: bool = False) -> None:
         self._core = _native()
-        if queries is points:
-            (self._points,) = encode(points)
-            self._queries = self._points
-        else:
-            if queries.data.dtype != points.data.dtype:
-                queries, points = queries.widened(), points.widened()
-            self._points, self._queries = encode(points, queries)
+        self._queries, self._points = queries, points
+        self._by_inner_product = by_inner_product
+        self._wide = queries.data.dtype != points.data.dtype
+        others = [] if queries is points else [queries]
+        centred = not by_inner_product
+        self._shift, self._scale = frame(sys.modules[__name__], points, *others, centred=centred)
+        self._basis, self.trials = None, list[Trial]()
+        if centred:
+            rows = (sample(points) - self._shift) * self._scale
+            self._basis, self.trials = choose(self._core, rows, points.n, queries.n, threads())
+        self._depth = points.dim if self._basis is None else self._basis.shape[1]
+        # Rows that are gathered or widened are there once more.
+        copied = 8 if self._wide else points.data.itemsize * isinstance(points, Subset)
+        row = (1 + copied) * points.dim + self._depth + 32
+        largest = max(queries.n, points.n)
+        coded = queries.n + (0 if queries is points else points.n)
+        self._part = largest if coded * row <= CODED_BYTES else max(1, CODED_BYTES // (3 * row))
+        self._all_points: Any = None
 
     def search(
         self,
@@ -267,8 +287,73 @@ class Neighbours:
         exclude_self: bool,
         sq_dist: npt.NDArray[np.float64],
         index: npt.NDArray[np.int64],
-    ) -> None:
-        """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1."""
-        self._core.knn(
-            self._queries, self._points, first_query, exclude_self, sq_dist, index, threads()
-        )
+        report: Callable[[int], None],
+    ) -> tuple[int, int, int]:
+        """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
+
+        Ascending by (squared distance, index), or by minus the inner product. With `exclude_self`,
+        query i skips point i. `report` is told how many queries the work so far amounts to.
+
+        Returns how many pairs were filtered, passed a sketch, and were computed canonically.
+        """
+        sq_dist.fill(np.inf)
+        index.fill(np.iinfo(np.int64).max)
+        mutual = self._queries is self._points and len(sq_dist) == self._points.n
+        work = np.zeros(3, np.int64)
+        done = 0.0
+        for first in range(0, len(sq_dist), self._part):
+            heaps = slice(first, min(first + self._part, len(sq_dist)))
+            rows = slice(first_query + heaps.start, first_query + heaps.stop)
+            queries = self._searched(self._queries, rows, sq_dist[heaps], index[heaps])
+            if mutual and first == 0 and not self._by_inner_product:
+                queries.foresee(exclude_self, threads())
+            for start in range(first if mutual else 0, self._points.n, self._part):
+                part = slice(start, min(start + self._part, self._points.n))
+                if not mutual:
+                    points = self._searched(self._points, part)
+                elif start == first:
+                    points = queries
+                else:
+                    points = self._searched(self._points, part, sq_dist[part], index[part])
+                pairs = (heaps.stop - heaps.start) * (part.stop - part.start)
+                rounds = queries.rounds(points, threads())
+                # Whole teams of threads, where the rounds are one for a group of queries.
+                step = -(-CALL_WORK * rounds // (pairs * self._depth * threads())) * threads()
+                for begin in range(0, rounds, step):
+                    count = min(step, rounds - begin)
+                    work += queries.meet(
+                        points, self._by_inner_product, exclude_self, begin, count, threads()
+                    )
+                    once = mutual and start > first  # where the other half needs no work
+                    done += (1 + once) * pairs * count / rounds / self._points.n
+                    report(round(done))
+        self._core.sort_neighbours(sq_dist, index, threads())
+        return int(work[0]), int(work[1]), int(work[2])
+
+    def _searched(self, points: Points, part: slice, *heaps: npt.NDArray[Any]) -> Any:
+        """The core's view of some rows, with the heaps of those whose neighbours are looked for."""
+        if points is self._points and part == slice(0, points.n):
+            if self._all_points is None:
+                self._all_points = self._code(points, part)
+            return self._core.Searched(self._all_points, part.start, *heaps)
+        return self._core.Searched(self._code(points, part), part.start, *heaps)
+
+    def _code(self, points: Points, part: slice) -> Any:
+        rows = points.part(part)
+        rows = rows.widened() if self._wide else rows
+        coded = _coded(rows, self._shift, self._scale, self._basis)
+        cells = min(MAX_CELLS, rows.n // CELL_ROWS)
+        if cells > 1:
+            coded.reorder(self._near_together(rows, coded, cells))
+        return coded
+
+    def _near_together(self, points: Points, coded: Any, cells: int) -> npt.NDArray[np.int64]:
+        """An order in which rows come together that are nearest to the same of a few of them."""
+        few = points.part(slice(None, None, -(-points.n // cells)))
+        few = Points(few.data.copy(), None if few.norms is None else few.norms.copy())
+        sq_dist = np.full((points.n, 1), np.inf)
+        index = np.full((points.n, 1), np.iinfo(np.int64).max)
+        queries = self._core.Searched(coded, 0, sq_dist, index)
+        centres = self._core.Searched(_coded(few, self._shift, self._scale, self._basis), 0)
+        queries.meet(centres, False, False, 0, queries.rounds(centres, threads()), threads())
+        return np.argsort(index[:, 0], kind="stable")

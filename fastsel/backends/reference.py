@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -231,9 +231,11 @@ class EntropyPool:
 class Neighbours:
     """Neighbours of queries among points, for any part of the queries at a time."""
 
-    def __init__(self, queries: Points, points: Points) -> None:
+    def __init__(self, queries: Points, points: Points, by_inner_product: bool = False) -> None:
         self._queries = queries
+        self._by_inner_product = by_inner_product
         self._points = points.rows(slice(None))
+        self.trials: list[Trial] = []  # it has no sketches
 
     def search(
         self,
@@ -241,18 +243,28 @@ class Neighbours:
         exclude_self: bool,
         sq_dist: npt.NDArray[np.float64],
         index: npt.NDArray[np.int64],
-    ) -> None:
+        report: Callable[[int], None],
+    ) -> tuple[int, int, int]:
         """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
 
-        Ascending by (squared distance, index). With `exclude_self`, query i skips point i.
+        Ascending by (squared distance, index), or by minus the inner product. With `exclude_self`,
+        query i skips point i. `report` is told how many queries are done.
+
+        Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
         k = sq_dist.shape[1]
         for offset in range(len(sq_dist)):
             query = first_query + offset
-            row_dist = canonical.sq_dists(self._points, self._queries.rows(slice(query, query + 1)))
+            row = self._queries.rows(slice(query, query + 1))
+            if self._by_inner_product:
+                row_dist = -canonical.inner_products(self._points, row)
+            else:
+                row_dist = canonical.sq_dists(self._points, row)
             if exclude_self:
                 row_dist[query] = np.inf
             # A stable sort leaves equal distances in order of index.
             nearest = np.argsort(row_dist, kind="stable")[:k]
             sq_dist[offset] = row_dist[nearest]
             index[offset] = nearest
+            report(offset + 1)
+        return 0, 0, sq_dist.shape[0] * len(self._points)
