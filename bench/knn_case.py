@@ -14,7 +14,7 @@ from bench import ours, timing
 from bench.data import Features, thinned
 from bench.knn_peers import PEERS, Search
 
-SAMPLE = 48  # queries whose distances are checked
+SAMPLE = 32  # queries whose distances are checked
 CHECKED = 64  # queries of a search that is checked, the sample among them
 # Of |x|^2 + |y|^2, by which a peer may err in a squared distance: what float32 leaves of it.
 TOLERANCE = 1e-5

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 CAP = 1.0  # seconds of one run of a peer, or what one block of its queries takes
+SECTIONS = ("features", "synthetic", "growth", "accuracy")
 GROWTH = (ours.NAME, "faiss", "scikit-learn", "torch")
 
 
@@ -73,7 +74,7 @@ QUICK = Plan(
 
 def main(arguments: list[str]) -> None:
     """The command."""
-    command.run("bench.neighbors", __doc__, arguments, measure, plot, page)
+    command.run("bench.neighbors", __doc__, arguments, measure, plot, page, SECTIONS)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -85,11 +86,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     log = command.stopwatch()
     plan = QUICK if options.quick else Plan()
     pools = {}
-    if options.features:
+    if options.features and "features" in options.sections:
         features = load(options.features)
         name = options.name or options.features.stem
         pools[name] = thinned(features, plan.synthetic[0]) if options.quick else features
-    pools["synthetic"] = clustered(*plan.synthetic)
+    if "synthetic" in options.sections:
+        pools["synthetic"] = clustered(*plan.synthetic)
     record: dict[str, Any] = {
         "trial": options.quick,
         "rounds": ROUNDS,
@@ -98,10 +100,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "machine": machine.describe(),
         "data": [measure_pool(name, pool, plan, log) for name, pool in pools.items()],
     }
-    log("growth")
-    record["growth"] = measure_growth(plan, log)
-    log("accuracy")
-    record["accuracy"] = accuracy.measure()
+    if "growth" in options.sections:
+        log("growth")
+        record["growth"] = measure_growth(plan, log)
+    if "accuracy" in options.sections:
+        log("accuracy")
+        record["accuracy"] = accuracy.measure()
     record["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
     log("done")
     return record

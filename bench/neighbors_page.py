@@ -25,7 +25,9 @@ AIMS = (
 
 
 def plot(record: dict[str, Any], path: Path) -> None:
-    """Two panels, seconds against N and against k, on one logarithmic scale of seconds."""
+    """Two panels, seconds against N and against k; none where growth was not measured."""
+    if "growth" not in record:
+        return
     import matplotlib
 
     matplotlib.use("Agg")
@@ -52,8 +54,8 @@ def page(record: dict[str, Any], json_name: str, plot_name: str) -> str:
         _head(record, json_name),
         _aims(record),
         *(_pool(entry, record["cap"]) for entry in record["data"]),
-        _growth(record["growth"], plot_name),
-        _accuracy(record["accuracy"]),
+        *([_growth(record["growth"], plot_name)] if "growth" in record else []),
+        *([_accuracy(record["accuracy"])] if "accuracy" in record else []),
         machine_section(record["machine"]),
     ]
     return "\n\n".join(parts) + "\n"
