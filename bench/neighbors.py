@@ -46,7 +46,7 @@ class Plan:
         Case("self, k = 10", 10),
         Case("self, k = 100", 100),
         Case("other points, k = 10", 10, alone=False),
-        Case("other points, k = 4,096", 4_096, alone=False, queries=4_096),
+        Case("other points, k = 4,096", 4_096, alone=False, queries=1_024),
     )
     growth_dim: int = 384
     growth_n: tuple[int, ...] = (8_192, 16_384, 32_768, 65_536)
