@@ -94,6 +94,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         pools["synthetic"] = clustered(*plan.synthetic)
     record: dict[str, Any] = {
         "trial": options.quick,
+        "sections": list(options.sections),
+        "all": set(options.sections) == set(SECTIONS),
         "rounds": ROUNDS,
         "cap": plan.cap,
         "tolerance": TOLERANCE,

@@ -63,9 +63,10 @@ def page(record: dict[str, Any], json_name: str, plot_name: str) -> str:
 
 def _head(record: dict[str, Any], json_name: str) -> str:
     trial = "\n\n**A trial of the command with tiny sizes: its figures mean nothing.**"
+    sections = "" if record["all"] else f" --sections {' '.join(record['sections'])}"
     return f"""# Nearest neighbours{trial if record["trial"] else ""}
 
-Made by `python -m bench.neighbors`; all figures of this page are from one run, and are in
+Made by `python -m bench.neighbors{sections}`; all figures of this page are from one run, and are in
 [{json_name}]({json_name}).
 
 Every contender gets the same float32 features and the same number of threads, and finds distances

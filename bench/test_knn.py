@@ -1,7 +1,7 @@
 """Nearest neighbours of the pool: of its rows among each other, and of other queries.
 
 A peer's distances are checked on a sample first; `worst_error` in its extra_info is the largest
-relative error found there. `python -m bench.neighbors` measures on large pools, and every peer in a
+relative error found there. `work` in ours is what a search did. `python -m bench.neighbors` measures on large pools, and every peer in a
 process of its own: here libraries with an OpenMP of their own may slow each other down.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import fastsel
 from bench import knn_case, ours
 from bench.data import Features
 from bench.knn_case import Case
@@ -31,6 +32,8 @@ def test_knn(benchmark: Any, pool: Features, who: str, case: Case) -> None:
     truth = knn_case.reference(queries, None if case.alone else points)
     if who == ours.NAME:
         knn_case.require_exact(knn_case.ours_search(queries, points, case), truth, case)
+        benchmark.extra_info["work"] = record = dict[str, Any]()
+        fastsel.knn(queries, points, case.k, exclude_self=case.alone, record=record)
         benchmark.pedantic(knn_case.ours_search, (queries, points, case), rounds=3)
         return
     peer = next(peer for peer in PEERS if peer.name == who)
