@@ -1,8 +1,9 @@
 """Nearest neighbours of the pool: of its rows among each other, and of other queries.
 
 A peer's distances are checked on a sample first; `worst_error` in its extra_info is the largest
-relative error found there. `work` in ours is what a search did. `python -m bench.neighbors` measures on large pools, and every peer in a
-process of its own: here libraries with an OpenMP of their own may slow each other down.
+relative error found there, `work` in ours what a search did. `python -m bench.neighbors` measures
+on large pools, and every peer in a process of its own: here libraries with an OpenMP of their own
+may slow each other down.
 """
 
 from __future__ import annotations
