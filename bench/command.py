@@ -43,9 +43,18 @@ def run(
     page: Callable[[Record, str, str], str],
     *,
     features: bool = True,
+    sections: tuple[str, ...] = (),
 ) -> None:
-    """The command bench.NAME: writes NAME.json, NAME.png and NAME.md."""
-    options = parser(module, doc, features=features).parse_args(arguments)
+    """The command bench.NAME: writes NAME.json, NAME.png and NAME.md.
+
+    With `sections`, it takes an option that leaves out all others.
+    """
+    commands = parser(module, doc, features=features)
+    if sections:
+        commands.add_argument(
+            "--sections", nargs="+", choices=sections, default=sections, help="default: all"
+        )
+    options = commands.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / f"{module.removeprefix('bench.')}.json"
     drawn, written = target.with_suffix(".png"), target.with_suffix(".md")

@@ -31,6 +31,11 @@ PACKAGES = (
     "lightly-mundig",
     "faiss-cpu",
     "scikit-learn",
+    "scipy",
+    "pykeops",
+    "prdc",
+    "npeet-plus",
+    "infomeasure",
 )
 
 

@@ -62,7 +62,7 @@ def _data(entry: Record) -> str:
     rows = [
         [
             f"**{ours.NAME}**",
-            *(cell for case in cases for cell in (_seconds(case["median_seconds"]), "1")),
+            *(cell for case in cases for cell in (in_seconds(case["median_seconds"]), "1")),
             "",
             "exact",
         ],
@@ -108,7 +108,7 @@ def _against(cases: list[Record], seconds_of: Callable[[int], float]) -> list[st
     cells = []
     for case in cases:
         seconds = seconds_of(case["n_samples"])
-        cells += [_seconds(seconds), _ratio(seconds / case["median_seconds"])]
+        cells += [in_seconds(seconds), in_times(seconds / case["median_seconds"])]
     return cells
 
 
@@ -123,7 +123,7 @@ def _work(entry: Record) -> str:
             value = case["work"][key]
             share = value / (entry["n"] * case["n_samples"])
             cells.append(
-                _seconds(value)
+                in_seconds(value)
                 if key.endswith("_seconds")
                 else f"{value:,} ({share:.2%} of N M)"
                 if key.endswith("_pairs")
@@ -189,17 +189,17 @@ def _aims(record: Record) -> str:
             peer = entry["peers"][name]
             ratio = estimate(peer, case["n_samples"]) / case["median_seconds"]
             what = f"{case['n_samples']:,} picks against the {name}"
-            rows.append([where, what, f"{aim:g}", _ratio(ratio), _met(ratio >= aim)])
+            rows.append([where, what, f"{aim:g}", in_times(ratio), met_or_missed(ratio >= aim)])
         for case in (tenth, half):
             ratio = dense_seconds(entry, case["n_samples"]) / case["median_seconds"]
             what = f"{case['n_samples']:,} picks against the dense product"
-            rows.append([where, what, "1", _ratio(ratio), _met(ratio >= 1)])
+            rows.append([where, what, "1", in_times(ratio), met_or_missed(ratio >= 1)])
     for dim, rates in record["products"].items():
         if ours.NAME in rates:
             best = max(rate for name, rate in rates.items() if name != ours.NAME)
             share = rates[ours.NAME] / best
             what = "bare product, share of the best sgemm"
-            rows.append([f"D = {dim}", what, "85%", f"{share:.0%}", _met(share >= 0.85)])
+            rows.append([f"D = {dim}", what, "85%", f"{share:.0%}", met_or_missed(share >= 0.85)])
     header = ["features", "what", "aim, at least", "measured", "verdict"]
     return f"## Against the aims\n\n{table(header, rows, text_columns=2)}"
 
@@ -227,11 +227,13 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _seconds(value: float) -> str:
+def in_seconds(value: float) -> str:
+    """Seconds in three digits."""
     return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
-def _ratio(value: float) -> str:
+def in_times(value: float) -> str:
+    """A ratio in three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -244,5 +246,6 @@ def _verdict(verdict: Record) -> str:
     )
 
 
-def _met(met: bool) -> str:
+def met_or_missed(met: bool) -> str:
+    """What became of an aim."""
     return "met" if met else "**missed**"

@@ -25,9 +25,12 @@ class Peer:
 
     def missing(self) -> str | None:
         """Why the peer is skipped, or None."""
-        if importlib.util.find_spec(self.module) is None:
-            return f"{self.module} is not installed"
-        return None
+        return missing(self.module)
+
+
+def missing(module: str) -> str | None:
+    """Why what needs that module is skipped, or None."""
+    return f"{module} is not installed" if importlib.util.find_spec(module) is None else None
 
 
 def fpsample_select(features: Features, m: int) -> Picks:

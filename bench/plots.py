@@ -26,15 +26,11 @@ def plot_growth(growth: dict[str, Any], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True, layout="constrained")
     dim = growth["dim"]
-    _lines(left, growth["n"], growth["against_n"])
+    draw_lines(left, growth["n"], growth["against_n"], COLOURS)
     left.set_xlabel(f"points N ({growth['fixed_m']:,} picks, D = {dim})")
     left.set_ylabel("seconds")
-    _lines(right, growth["m"], growth["against_m"])
+    draw_lines(right, growth["m"], growth["against_m"], COLOURS)
     right.set_xlabel(f"picks M ({growth['fixed_n']:,} points, D = {dim})")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(which="major", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
     figure.suptitle(
         "Greedy selection: fastsel measured (marks), peers extrapolated linearly (dashes)",
         fontsize=11,
@@ -43,7 +39,10 @@ def plot_growth(growth: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _lines(axes: Any, x: list[int], series: dict[str, list[float]]) -> None:
+def draw_lines(
+    axes: Any, x: list[int], series: dict[str, list[float]], colours: dict[str, str]
+) -> None:
+    """Seconds against x, both logarithmic: ours solid, peers dashed, names beside the lines."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
@@ -53,7 +52,7 @@ def _lines(axes: Any, x: list[int], series: dict[str, list[float]]) -> None:
         axes.plot(
             x,
             seconds,
-            color=COLOURS[name],
+            color=colours[name],
             linewidth=2.2 if measured else 1.4,
             linestyle="-" if measured else "--",
             marker="o" if measured else None,
@@ -65,11 +64,14 @@ def _lines(axes: Any, x: list[int], series: dict[str, list[float]]) -> None:
             (x[-1], height),
             xytext=(8, 0),
             textcoords="offset points",
-            color=COLOURS[name],
+            color=colours[name],
             va="center",
             fontsize=9,
             fontweight="bold" if name == ours.NAME else "normal",
         )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(which="major", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
     # Ticks where there are measurements, and room at the right for the names of the lines.
     axes.set_xlim(x[0] * 0.85, x[-1] * (x[-1] / x[0]) ** 0.62)
     axes.xaxis.set_major_locator(FixedLocator(x))

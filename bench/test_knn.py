@@ -1,56 +1,48 @@
-"""The nearest neighbours of every row of the pool among the others."""
+"""Nearest neighbours of the pool: of its rows among each other, and of other queries.
+
+A peer's distances are checked on a sample first; `worst_error` in its extra_info is the largest
+relative error found there, `work` in ours what a search did. `python -m bench.neighbors` measures
+on large pools, and every peer in a process of its own: here libraries with an OpenMP of their own
+may slow each other down.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 import fastsel
+from bench import knn_case, ours
 from bench.data import Features
+from bench.knn_case import Case
+from bench.knn_peers import PEERS
 
-K = 10
-SAMPLE = 64
-TOLERANCE = 1e-3  # of a distance: peers use |x|^2 + |y|^2 - 2 x.y in float32
-
-Search = Callable[[Features, Features], npt.NDArray[Any]]  # distances [Q, K + 1], self first
-
-
-def fastsel_search(queries: Features, points: Features) -> npt.NDArray[Any]:
-    distances: npt.NDArray[Any] = fastsel.knn(queries, points, K + 1)[0]
-    return distances
+CASES = (
+    Case("self 1-NN", 1),
+    Case("self, k = 10", 10),
+    Case("other points, k = 10", 10, alone=False),
+)
 
 
-def faiss_search(queries: Features, points: Features) -> npt.NDArray[Any]:
-    with warnings.catch_warnings():
-        # SWIG's types lack a module attribute, which newer Pythons remark on at import.
-        warnings.filterwarnings("ignore", "builtin type [Ss]wig", DeprecationWarning)
-        faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    index = faiss.IndexFlatL2(points.shape[1])
-    index.add(points)
-    sq_distances = index.search(queries, K + 1)[0]
-    distances: npt.NDArray[Any] = np.sqrt(np.maximum(sq_distances, 0))
-    return distances
-
-
-def sklearn_search(queries: Features, points: Features) -> npt.NDArray[Any]:
-    neighbors = pytest.importorskip("sklearn.neighbors", reason="scikit-learn is not installed")
-    search = neighbors.NearestNeighbors(n_neighbors=K + 1, algorithm="brute").fit(points)
-    return np.asarray(search.kneighbors(queries)[0])
-
-
-@pytest.mark.parametrize("search", [fastsel_search, faiss_search, sklearn_search])
-def test_knn(benchmark: Any, pool: Features, search: Search) -> None:
-    n, dim = pool.shape
-    benchmark.group = f"knn: {K} neighbours of {n:,} among {n:,} x {dim}"
-    wide = pool.astype(np.float64)
-    sample = np.linspace(0, n - 1, SAMPLE).astype(np.int64)
-    found = search(pool[sample], pool)
-    for row, distances in zip(sample, found, strict=True):
-        expected = np.sort(np.sqrt(((wide - wide[row]) ** 2).sum(axis=1)))[1 : K + 1]
-        np.testing.assert_allclose(distances[1:], expected, rtol=TOLERANCE)
-    benchmark.pedantic(search, (pool, pool), rounds=3)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("who", [ours.NAME, *(peer.name for peer in PEERS)])
+def test_knn(benchmark: Any, pool: Features, who: str, case: Case) -> None:
+    queries, points = knn_case.sides(pool, case)
+    benchmark.group = f"knn: {case.name}, {len(queries):,} among {len(points):,} x {pool.shape[1]}"
+    truth = knn_case.reference(queries, None if case.alone else points)
+    if who == ours.NAME:
+        knn_case.require_exact(knn_case.ours_search(queries, points, case), truth, case)
+        benchmark.extra_info["work"] = record = dict[str, Any]()
+        fastsel.knn(queries, points, case.k, exclude_self=case.alone, record=record)
+        benchmark.pedantic(knn_case.ours_search, (queries, points, case), rounds=3)
+        return
+    peer = next(peer for peer in PEERS if peer.name == who)
+    if reason := peer.missing():
+        pytest.skip(reason)
+    search = peer.prepare(points)
+    reason, error = knn_case.examine(search, queries, points, truth, case)
+    if reason:
+        pytest.fail(reason)
+    benchmark.extra_info["worst_error"] = error
+    benchmark.pedantic(search, (queries, case.k + case.alone), rounds=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import fastsel
-from fastsel import files
+from fastsel import files, neighbors
 
 Result = dict[str, Any]
 
@@ -31,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        for output in (getattr(arguments, "output", None), arguments.distances):
-            if output is not None:
-                files.check_output(output)
+        _check_outputs(arguments)
         features = files.load(arguments.file, arguments.key)
         begin = time.perf_counter()
         result, outputs = arguments.run(arguments, features)
@@ -44,21 +43,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    n, dim = features.shape
+    what = {"command": arguments.command, "file": str(arguments.file), "n": n, "dim": dim}
+    report = {**what, "dtype": str(features.dtype), **result, "seconds": round(seconds, 3)}
     try:
         for path, name, array in outputs:
             if path is not None:
                 files.save(path, name, array)
+        _print(report, arguments.json)
     except OSError as error:
         return _fail(error, 1)
-    n, dim = features.shape
-    what = {"command": arguments.command, "file": str(arguments.file), "n": n, "dim": dim}
-    report = {**what, "dtype": str(features.dtype), **result, "seconds": round(seconds, 3)}
-    if arguments.json:
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    inputs = [
+        getattr(arguments, name, None)
+        for name in ("file", "indices", "queries", "initial", "anchors")
+    ]
+    output, distances = getattr(arguments, "output", None), arguments.distances
+    if output is not None:
+        files.check_output(output, *inputs)
+    if distances is not None:
+        files.check_output(distances, output, *inputs)
+
+
+def _print(report: Result, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(report))
     else:
         for name, value in report.items():
             print(f"{name}: {value}")
-    return 0
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Or the interpreter tries again at its end, and says so in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _fail(error: object, code: int) -> int:
@@ -70,7 +93,7 @@ Outputs = list[tuple[Path | None, str, Any]]
 
 
 def _entropy(arguments: argparse.Namespace, features: Any) -> tuple[Result, Outputs]:
-    indices = None if arguments.indices is None else files.load(arguments.indices)
+    indices = None if arguments.indices is None else files.load_indices(arguments.indices)
     entropies, distances = fastsel.kl_entropy(
         features,
         arguments.k,
@@ -131,19 +154,17 @@ def _dedup(arguments: argparse.Namespace, features: Any) -> tuple[Result, Output
 
 def _select(arguments: argparse.Namespace, features: Any) -> tuple[Result, Outputs]:
     greedy = arguments.method == "greedy"
-    foreign = ("threshold", "decay", "decay_when") if greedy else _GREEDY_OPTIONS
-    for name in foreign:
+    for name in _THRESHOLD_OPTIONS if greedy else _GREEDY_OPTIONS:
         if getattr(arguments, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} is not an option of --method {arguments.method}")
-    if not greedy and arguments.threshold is None:
-        raise ValueError("--method threshold needs --threshold")
-    own = _GREEDY_OPTIONS if greedy else ("threshold", "decay", "decay_when")
-    options = {name: getattr(arguments, name) for name in own}
+    names = ("memory_limit", *(_GREEDY_OPTIONS if greedy else _THRESHOLD_OPTIONS))
+    options = {name: getattr(arguments, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
-    for name in ("initial", "anchors"):
-        if name in options:
-            options[name] = files.load(options[name], arguments.key if name == "anchors" else None)
+    if arguments.initial is not None:
+        options["initial"] = files.load_indices(arguments.initial)
+    if arguments.anchors is not None:
+        options["anchors"] = files.load(arguments.anchors, arguments.key)
     function = fastsel.greedy_select if greedy else fastsel.threshold_decay_select
     picks, radii = function(
         features,
@@ -162,11 +183,14 @@ def _select(arguments: argparse.Namespace, features: Any) -> tuple[Result, Outpu
         "selected": len(picks),
         "radius": last if np.isfinite(last) else None,
     }
+    if arguments.output is None:
+        result["picks"] = picks.tolist()
     outputs: Outputs = [(arguments.output, "index", picks), (arguments.distances, "radius", radii)]
     return result, outputs
 
 
-_GREEDY_OPTIONS = ("initial", "anchors", "min_distance", "memory_limit")
+_GREEDY_OPTIONS = ("objective", "min_distance")
+_THRESHOLD_OPTIONS = ("threshold", "decay", "decay_when", "on_shortfall")
 
 
 def _common(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -204,7 +228,8 @@ def _parser() -> argparse.ArgumentParser:
         "--write",
         choices=("kept", "groups"),
         default="kept",
-        help="the lowest row of every group (default), or of every row the lowest of its group",
+        help="the index of one row of every group, the lowest (default), or for every row of FILE "
+        "the lowest in its group",
     )
     dedup.set_defaults(distances=None)
 
@@ -213,19 +238,27 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("--method", choices=("greedy", "threshold"), default="greedy")
     select.add_argument("--start", type=int, help="the first pick (0, or drawn by --seed)")
     select.add_argument("--seed", type=int)
-    select.add_argument("--output", type=Path, metavar="FILE", help="write the picks, in order")
+    select.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the picks, not print them"
+    )
     select.add_argument("--distances", type=Path, metavar="FILE", help="write the radii")
-    select.add_argument("--initial", type=Path, metavar="FILE", help="greedy: picked already")
-    select.add_argument("--anchors", type=Path, metavar="FILE", help="greedy: rows to keep from")
+    select.add_argument("--initial", type=Path, metavar="FILE", help="indices picked already")
+    select.add_argument("--anchors", type=Path, metavar="FILE", help="rows to keep away from")
+    select.add_argument("--memory-limit", type=int, metavar="BYTES", help="beyond the features")
+    select.add_argument("--objective", choices=("maxmin", "entropy"), help="greedy (maxmin)")
     select.add_argument("--min-distance", type=float, help="greedy: stop where none is farther")
-    select.add_argument("--memory-limit", type=int, help="greedy: bytes")
-    select.add_argument("--threshold", type=float, help="threshold: the first one")
+    select.add_argument("--threshold", type=_threshold, help="threshold: the first one (auto)")
     select.add_argument("--decay", type=float, help="threshold: factor between sweeps (0.95)")
-    select.add_argument("--decay-when", choices=("stalled", "sweep"), help="threshold")
+    select.add_argument("--decay-when", choices=("stalled", "sweep"), help="threshold (stalled)")
+    select.add_argument(
+        "--on-shortfall",
+        choices=("raise", "return"),
+        help="threshold: where fewer rows are distinct (raise)",
+    )
 
     for command, metrics in (
-        (knn, ("euclidean", "sqeuclidean", "cosine")),
-        (dedup, ("euclidean", "sqeuclidean", "cosine")),
+        (knn, neighbors.METRICS),
+        (dedup, neighbors.DISTANCES),
         (select, ("euclidean", "cosine")),
     ):
         command.add_argument("--metric", choices=metrics, default="euclidean")
@@ -249,9 +282,20 @@ def _command(
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--key", help="which array, tensor or column, where FILE has several")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--backend", default="auto", help="of fastsel.backends() (auto)")
     return parser
 
 
 def _count(text: str) -> int | float:
-    return int(text) if text.lstrip("+-").isdigit() else float(text)
+    return int(text) if text.lstrip("+-").isdigit() else _number(text)
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == "auto" else _number(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsel import checks
+from fastsel.backends import resolve
+from fastsel.equal_rows import first_equal
 from fastsel.neighbors import DISTANCES, search, to_metric
-from fastsel.pairs import PairFilter, Tile, sq_dists
+from fastsel.pairs import BLOCK_ELEMENTS, SMALLEST, PairFilter, Tile, sq_dists
 from fastsel.points import Points, result_converter
 from fastsel.progress import Progress, ProgressOption
 
@@ -39,7 +41,8 @@ def duplicate_groups(
         float16, bfloat16, float32 or float64; NumPy, torch or DLPack.
     radius : float or sequence of float
         Not negative, in units of the metric. All of a sequence are answered together.
-    metric, backend, progress
+    metric : {"euclidean", "sqeuclidean", "cosine"}
+    backend, progress
         As for `knn`.
 
     Returns
@@ -57,7 +60,8 @@ def duplicate_groups(
 
     Notes
     -----
-    Cost that of `nearest_distances`; then, among the M rows whose nearest other lies within the
+    Cost of radius 0 alone: one pass over the rows, and a sort of N numbers. Of others, that of
+    `nearest_distances`; then, among the M rows whose nearest other lies within the
     largest radius, a float32 product of M^2 D / 2 multiply-adds. Memory beyond that of the search
     is some 100 MB and 8 R M bytes, however many pairs are within the radius: pairs that are linked
     already are passed over.
@@ -78,9 +82,12 @@ def duplicate_groups(
         raise ValueError(f"radius must hold at least one number, got {radius!r}")
     if min(radii) < 0:
         raise ValueError(f"radius must not be negative, got {min(radii)!r}")
+    resolve(backend)  # whatever way is taken
     levels, which = np.unique(np.array(radii), return_inverse=True)
     groups = np.tile(np.arange(points.n), (len(levels), 1))
-    if points.n > 1:
+    if levels[-1] == 0 and metric != "cosine" and _distances_tell_apart(points.on_host()):
+        groups[0] = first_equal(points.on_host())
+    elif points.n > 1:
         sq_dist, nearest = search(points, points, 1, True, backend, progress)
         distances = to_metric(sq_dist[:, 0], metric)
         # Of a pair within the radius, both have their nearest within it.
@@ -96,6 +103,17 @@ def duplicate_groups(
             groups[:, rows] = rows[components.labels]
     convert = result_converter(features)
     return convert(groups[0] if single else groups[which])
+
+
+def _distances_tell_apart(points: Points) -> bool:
+    """Whether no two different rows are at distance 0, for the square of their difference is 0."""
+    if points.data.dtype != np.float64:
+        return True
+    step = max(1, BLOCK_ELEMENTS // points.dim)
+    return all(
+        bool(((block == 0) | (np.abs(block) >= SMALLEST)).all())
+        for block in (points.data[start : start + step] for start in range(0, points.n, step))
+    )
 
 
 class _Components:

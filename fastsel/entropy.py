@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsel import checks
+from fastsel.equal_rows import first_equal
 from fastsel.neighbors import kth_sq_dists
 from fastsel.points import Points, Subset, as_points, result_converter
 from fastsel.progress import ProgressOption
@@ -74,8 +75,8 @@ def kl_entropy(
     Notes
     -----
     Cost that of `knn` with exclude_self and the largest k, in time; memory does not grow with k.
-    "drop" sorts a copy of the rows. Kozachenko and Leonenko 1987, in the form of arXiv 2509.16499;
-    for k > 1 Goria, Leonenko, Mergel and Novi Inverardi 2005.
+    "drop" adds one pass over the rows. Kozachenko and Leonenko 1987, in the form of arXiv
+    2509.16499; for k > 1 Goria, Leonenko, Mergel and Novi Inverardi 2005.
 
     Examples
     --------
@@ -136,20 +137,11 @@ def _entropy(
 
 def _distinct(points: Points, rows: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
     """The first of each equal ones among `rows` (None: all), in their order; None if all are."""
-    data = points.on_host().data
-    data = data if rows is None else data[rows]
-    # -0.0 and 0.0 are equal, but not the same bits.
-    zero_bits = np.uint16(0x8000)
-    data = (
-        np.where(data == zero_bits, 0, data)
-        if data.dtype == np.uint16
-        else data + data.dtype.type(0)
-    )
-    bits = np.ascontiguousarray(data).view(np.dtype((np.void, data.itemsize * points.dim)))[:, 0]
-    first = np.sort(np.unique(bits, return_index=True)[1])
-    if len(first) == len(data):
+    first = first_equal(points.on_host(), rows)
+    kept = np.flatnonzero(first == np.arange(len(first)))
+    if len(kept) == len(first):
         return rows
-    return first if rows is None else rows[first]
+    return kept if rows is None else rows[kept]
 
 
 def _digamma(n: int) -> float:

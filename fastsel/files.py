@@ -6,7 +6,9 @@ import importlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,12 +40,31 @@ def load(path: Path, key: str | None = None) -> Array:
         raise ValueError(f"{path}: the suffix must be one of {', '.join(loaders)}")
     try:
         return loaders[path.suffix](path, key)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_output(path: Path) -> None:
-    """Raise, before any work, what `save` would raise for the suffix or a missing package."""
+def load_indices(path: Path) -> Array:
+    """The integers in a file of any of those formats, as `save` writes them; errors as of `load`.
+
+    Of a .parquet table the only column of integers.
+    """
+    if path.suffix != ".parquet":
+        return load(path)
+    pyarrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path)
+        integers = [f.name for f in table.schema if pyarrow.types.is_integer(f.type)]
+        return _values(table[_choose(integers, None)])
+    except (ValueError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_output(path: Path, *others: Path | None) -> None:
+    """Raise, before any work, what `save` would raise, or if `path` is one of the other files."""
+    for other in others:
+        if other is not None and path.resolve() == other.resolve():
+            raise ValueError(f"{path}: an output must not be an input or another output too")
     if path.suffix not in (".npy", ".parquet"):
         raise ValueError(f"{path}: the suffix of an output must be .npy or .parquet")
     if path.suffix == ".parquet":
@@ -83,9 +104,10 @@ def _load_npy(path: Path, key: str | None) -> Array:
 
 
 def _load_npz(path: Path, key: str | None) -> Array:
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("not an .npz archive, or cut off")
     with np.load(path, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("not an .npz archive")
         return np.asarray(archive[_choose(archive.files, key)])
 
 
@@ -124,21 +146,21 @@ def _load_safetensors(path: Path, key: str | None) -> Array:
 def _load_parquet(path: Path, key: str | None) -> Array:
     pyarrow, parquet = _pyarrow("pyarrow"), _pyarrow("pyarrow.parquet")
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, memory_map=True) as file:
             schema = file.schema_arrow
             lists = [field.name for field in schema if _is_list(pyarrow, field.type)]
             if key is None and not lists:
-                numbers = [f.name for f in schema if pyarrow.types.is_floating(f.type)]
-                if not numbers:
+                names = [f.name for f in schema if pyarrow.types.is_floating(f.type)]
+                if not names:
                     raise ValueError("no column holds floats or lists of them")
-                blocks = [
-                    np.stack([_floats(batch[name]) for name in numbers], axis=1)
-                    for batch in file.iter_batches(columns=numbers)
-                ]
-                return np.concatenate(blocks)
-            column = _choose(lists, key)
-            blocks = [_matrix(batch[column]) for batch in file.iter_batches(columns=[column])]
-            return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
+                blocks = (
+                    np.stack([_values(batch[name]) for name in names], axis=1)
+                    for batch in file.iter_batches(columns=names)
+                )
+            else:
+                name = _choose(lists, key)
+                blocks = (_matrix(batch[name]) for batch in file.iter_batches(columns=[name]))
+            return _joined(blocks, file.metadata.num_rows)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
 
@@ -149,7 +171,21 @@ def _is_list(pyarrow: Any, kind: Any) -> bool:
     return bool(is_list and types.is_floating(kind.value_type))
 
 
-def _floats(column: Any) -> Array:
+def _joined(blocks: Iterator[Array], n: int) -> Array:
+    """Blocks of n rows in all as one array, beside which one block is in memory at a time."""
+    result = np.empty((0, 0), np.float32)
+    done = 0
+    for block in blocks:
+        if not done:
+            result = np.empty((n, block.shape[1]), block.dtype)
+        if block.shape[1] != result.shape[1]:
+            raise ValueError("the lists are not all of one length")
+        result[done : done + len(block)] = block
+        done += len(block)
+    return result
+
+
+def _values(column: Any) -> Array:
     if column.null_count:
         raise ValueError("there are missing values")
     return np.asarray(column.to_numpy(zero_copy_only=False))
@@ -157,7 +193,7 @@ def _floats(column: Any) -> Array:
 
 def _matrix(column: Any) -> Array:
     """A column of lists of one length as a matrix."""
-    values = _floats(column.flatten())
+    values = _values(column.flatten())
     if column.null_count or len(values) % max(1, len(column)):
         raise ValueError("the lists are not all of one length")
     lengths = np.asarray(column.value_lengths())

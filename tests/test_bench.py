@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastsel
-from bench import check, data, loops, ours, timing
+from bench import check, data, knn_case, loops, ours, scores_peers, timing, workers
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,64 @@ def test_loops_for_devices_pick_and_find_the_same(pool):
         assert verdict.good, verdict
     distances = device.cdist_search(points, 4)
     np.testing.assert_allclose(distances[:, 1:], fastsel.knn(pool, pool, 4)[0][:, 1:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_wrong_neighbours_are_red(pool, alone):
+    case = knn_case.Case("some", 5, alone=alone)
+    queries, points = knn_case.sides(pool, case)
+    truth = knn_case.reference(queries, None if alone else points)
+    found = knn_case.ours_search(queries, points, case)
+    knn_case.require_exact(found, truth, case)
+    wrong = found[0].copy()
+    wrong[0, 2] *= 1 + 1e-9
+    with pytest.raises(RuntimeError, match="are wrong"):
+        knn_case.require_exact((wrong, found[1]), truth, case)
+
+    def search(chosen, k):
+        return fastsel.knn(chosen, points, k)[0].astype(np.float32)
+
+    def off(chosen, k):
+        return search(chosen, k) * np.float32(1.01)
+
+    reason, error = knn_case.examine(search, queries, points, truth, case)
+    assert reason is None
+    assert error < 1e-6
+    assert "wrong distances" in knn_case.examine(off, queries, points, truth, case)[0]
+
+
+def test_a_peer_of_the_scores_that_is_wrong_is_red(pool):
+    groups = fastsel.duplicate_groups(*scores_peers.repeated(pool), 0)
+    assert scores_peers.same_groups(groups[::-1].copy(), groups) is not None
+    assert (
+        scores_peers.same_groups(scores_peers.unique_groups(*scores_peers.repeated(pool)), groups)
+        is None
+    )
+    x, radius = scores_peers.with_radius(pool)
+    inside = fastsel.nearest_distances(x) <= radius
+    assert 0 < inside.mean() < 2 * scores_peers.NEAR
+    assert scores_peers.close(1e-3)(1.01, 1.0) is not None
+    assert scores_peers.close(1e-3)(1.0001, 1.0) is None
+
+
+class Counter:
+    def __init__(self, start):
+        self.value = start
+
+    def add(self, number):
+        self.value += number
+        return self.value
+
+    def fail(self):
+        raise ValueError("no good\nmore")
+
+
+def test_an_object_in_a_process_of_its_own():
+    worker = workers.Worker(Counter, 3)
+    assert worker("add", 4) == 7
+    with pytest.raises(workers.Failed, match=r"no good$"):
+        worker("fail")
+    assert worker("add", 1) == 8
+    worker.close()
+    with pytest.raises(workers.Failed, match="its process ended"):
+        worker("add", 1)

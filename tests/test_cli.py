@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,7 +138,43 @@ def test_select(capsys, features, tmp_path):
     report = run(capsys, "select", features, "--n-samples", 9, *options)
     expected = fastsel.threshold_decay_select(X, 9, threshold=3, decay=0.5, random_state=1)
     np.testing.assert_array_equal(np.load(out), expected)
-    assert report["selected"] == 9
+    assert (report["selected"], "picks" in report) == (9, False)
+
+
+def test_select_prints_picks_that_no_file_takes(capsys, features):
+    report = run(capsys, "select", features, "--n-samples", 4, "--objective", "entropy")
+    assert report["picks"] == fastsel.greedy_select(X, 4, objective="entropy").tolist()
+    report = run(
+        capsys,
+        "select",
+        features,
+        "--n-samples",
+        68,
+        "--method",
+        "threshold",
+        "--threshold",
+        "auto",
+        "--on-shortfall",
+        "return",
+    )
+    expected = fastsel.threshold_decay_select(X, 68, on_shortfall="return")
+    assert report["picks"] == expected.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_outputs_are_inputs(capsys, features, tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    picks = tmp_path / f"picks{suffix}"
+    run(capsys, "select", features, "--n-samples", 20, "--output", picks)
+    np.testing.assert_array_equal(files.load_indices(picks), fastsel.greedy_select(X, 20))
+    report = run(capsys, "entropy", features, "--indices", picks)
+    assert report["entropy"] == [fastsel.kl_entropy(X, indices=fastsel.greedy_select(X, 20))]
+    report = run(capsys, "select", features, "--n-samples", 30, "--initial", picks)
+    assert report["picks"] == fastsel.greedy_select(X, 30).tolist()
+    distances = tmp_path / f"distances{suffix}"
+    run(capsys, "knn", features, "-k", 2, "--distances", distances)
+    np.testing.assert_array_equal(files.load(distances), fastsel.knn(X, X, 2, exclude_self=True)[0])
 
 
 def test_parquet_output(capsys, features, tmp_path):
@@ -178,7 +215,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(capsys, features, tmp_p
         (["dedup", "x.npy", "--output", "o.csv"], "must be .npy or .parquet"),
         (["dedup", "x.npy", "--output", "nowhere/o.npy"], "there is no folder"),
         (["select", "x.npy", "--n-samples", "3", "--decay", "0.5"], "--decay is not an option"),
-        (["select", "x.npy", "--n-samples", "3", "--method", "threshold"], "needs --threshold"),
+        (
+            ["select", "x.npy", "--n-samples", "3", "--min-distance", "1", "--method", "threshold"],
+            "--min-distance is not an option",
+        ),
+        (["entropy", "cut.npz"], "cut.npz: not an .npz archive, or cut off"),
+        (["entropy", "damaged.npz"], "damaged.npz: "),
+        (["dedup", "x.npy", "--output", "./x.npy"], "must not be an input"),
+        (["knn", "x.npy", "--output", "o.npy", "--distances", "o.npy"], "or another output"),
     ],
 )
 def test_bad_input_is_exit_code_2(capsys, features, tmp_path, monkeypatch, arguments, message):
@@ -187,6 +231,10 @@ def test_bad_input_is_exit_code_2(capsys, features, tmp_path, monkeypatch, argum
     np.save("pickle.npy", np.array([{}]), allow_pickle=True)
     np.savez("two.npz", a=X, b=X)
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 8 + b"{}")
+    np.savez_compressed("damaged.npz", a=X)
+    archive = (tmp_path / "damaged.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(archive[:500])
+    (tmp_path / "damaged.npz").write_bytes(archive[:300] + bytes(100) + archive[400:])
     assert message in refuse(capsys, 2, *arguments)
 
 
@@ -203,6 +251,39 @@ def test_a_missing_package_is_named(capsys, features, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     message = refuse(capsys, 2, "dedup", features, "--output", tmp_path / "o.parquet")
     assert "pip install 'fastsel[files]'" in message
+
+
+@pytest.mark.parametrize("n", [0, 1, 1000])
+def test_tables_of_several_batches(tmp_path, n):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    x = np.random.default_rng(0).normal(size=(n, 3))
+    lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(x.ravel()), 3)
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.table({"a": lists}), path, row_group_size=300)
+    np.testing.assert_array_equal(files.load(path), x.reshape((n, 3) if n else (0, 0)))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_output_is_exit_code_1_in_one_line(features):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastsel", "dedup", str(features)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["fastsel: [Errno 28] No space left on device"]
+
+
+def test_progress_goes_to_a_terminal_only(capsys, features, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert cli.main(["knn", str(features), "-k", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "nearest neighbours: 68 of 68" in err
+    assert "nearest neighbours" not in out
 
 
 def test_as_a_module(features):

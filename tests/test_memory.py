@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -21,12 +20,10 @@ THREADS = 2
 
 # The peak counts from where the call begins: features and interpreter are there already.
 MEASURE = """
-import json, pathlib, sys
+import pathlib
 import numpy as np, fastsel
-options = json.loads(sys.argv[2])
 x = np.random.default_rng(0).standard_normal(({n}, {dim}), dtype=np.float32)
-select = getattr(fastsel, sys.argv[1])
-select(x[:1000], 500)
+{warm}
 
 def status(field):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
@@ -34,15 +31,20 @@ def status(field):
 
 before = status("VmRSS")
 pathlib.Path("/proc/self/clear_refs").write_text("5")
-select(x, {picks}, **options)
+{call}
 print(status("VmHWM") - before)
 """
 
+measures_the_core = pytest.mark.skipif(
+    sys.platform != "linux" or bool(cpu.unusable_because()),
+    reason="reads /proc, and what the native core needs",
+)
 
-def peak(select, **options):
-    code = MEASURE.format(n=N, dim=DIM, picks=PICKS)
+
+def peak_of(call, warm, n, dim):
+    """Bytes that a call takes at most beyond features x, float32 [n, dim]."""
     run = subprocess.run(
-        [sys.executable, "-c", code, select, json.dumps(options)],
+        [sys.executable, "-c", MEASURE.format(call=call, warm=warm, n=n, dim=dim)],
         capture_output=True,
         text=True,
         check=False,
@@ -54,8 +56,12 @@ def peak(select, **options):
     return int(run.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
+def peak(select, **options):
+    call = f"fastsel.{select}(x, {PICKS}, **{options!r})"
+    return peak_of(call, f"fastsel.{select}(x[:1000], 500)", N, DIM)
+
+
+@measures_the_core
 @pytest.mark.parametrize("select", ["greedy_select", "threshold_decay_select"])
 def test_memory_beyond_the_features(monkeypatch, select):
     monkeypatch.setattr(cpu, "threads", lambda: THREADS)
@@ -90,3 +96,23 @@ def test_a_limit_does_not_change_the_picks(backend):
     assert schedule.max_active(module, points, 500, least) < schedule.MAX_ACTIVE
     limited = fastsel.greedy_select(x, 500, memory_limit=least, backend=backend)
     np.testing.assert_array_equal(limited, fastsel.greedy_select(x, 500, backend=backend))
+
+
+# Matrices of distances, or all pairs within the radius, would take a multiple of the bound.
+BEYOND_A_SEARCH = 128 * MB
+SCORES = {
+    "kl_entropy": ("fastsel.kl_entropy(x, [1, 4], return_distances=True)", 40_000, 32),
+    "kl_entropy, large k": ("fastsel.kl_entropy(x, [1, 1500])", 8_000, 8),
+    "generalization_score": ("fastsel.generalization_score(x[::2], x[1::2])", 60_000, 32),
+    "memorization_ratio": ("fastsel.memorization_ratio(x[::2], x[1::2])", 60_000, 32),
+    "prdc": ("fastsel.prdc(x[:30000], x[30000:])", 33_000, 16),
+    "duplicate_groups": ("fastsel.duplicate_groups(x, [0, 1, 100])", 6_000, 16),
+    "duplicate_groups, equal rows": ("fastsel.duplicate_groups(x, 0)", 100_000, 400),
+}
+
+
+@measures_the_core
+@pytest.mark.parametrize("score", SCORES)
+def test_memory_of_scores(score):
+    call, n, dim = SCORES[score]
+    assert peak_of(call, "fastsel.prdc(x[:64], x[64:128])", n, dim) <= BEYOND_A_SEARCH
