@@ -54,6 +54,8 @@ class Record:
     pick_pairs: int = 0  # the same among active rows
     canonical_pairs: int = 0  # those whose canonical distance was computed
     dense_pairs: int = 0  # those that the plain loop computes: points times picks
+
+    # On a device, where a round is waited for once, all that it takes there counts as picking.
     leaders_seconds: float = 0.0
     refresh_seconds: float = 0.0
     pick_seconds: float = 0.0

@@ -74,7 +74,8 @@ def greedy_select(
     random_state : int or numpy.random.Generator, optional
         Draws the default start.
     backend : str
-        "auto" or a name in `fastsel.backends()`.
+        "auto" or a name in `fastsel.backends()`. "auto" leaves CUDA tensors on their device, but
+        for objective="entropy", which runs on the processor only.
     memory_limit : int, optional
         Bytes that may be used beyond `features`. A ValueError says how many it takes at least.
     progress : bool or callable
