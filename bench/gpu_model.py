@@ -2,6 +2,7 @@
 
     python -m bench.gpu_model            # the page, from the JSON files beside it
     python -m bench.gpu_model --count    # count anew what a selection does (minutes), then the page
+    python -m bench.gpu_model --measured FILE    # take up measured times, then the page
 
 Nothing here is measured on a GPU. The times follow from
 
@@ -10,8 +11,8 @@ Nothing here is measured on a GPU. The times follow from
 - docs/gpu-resources.json: registers and shared memory of each kernel (bench/gpu_resources.py);
 - the figures of the GPUs, and the assumptions, that are constants below.
 
-`pytest bench/test_gpu.py --device cuda --record` measures and puts the figures into
-docs/gpu-measured.json; the page has them beside its predictions.
+What `pytest bench/ --device cuda --benchmark-json FILE` measures on a GPU goes into
+docs/gpu-measured.json by `--measured FILE`, and the page has it beside its predictions.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ WORK, MEASURED, PAGE = (DOCS / name for name in ("gpu-work.json", "gpu-measured.
 SIZES = (65_536, 262_144)
 DIMS = (384, 768)
 SHARES = (2, 8)  # of the points, one in so many is picked
+NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ GEMM_SHARE = 0.8  # of float32, by cuBLAS
 EPILOGUE = 8  # instructions for each pair that follow its product
 LAUNCH = 4e-6  # seconds for the host to launch a kernel
 SYNC = 10e-6  # seconds from the end of a kernel until the host goes on
+LISTED = 1.5  # pairs of a search that pass the filter, for each neighbour
 ROUND_LAUNCHES = 80  # kernels of a round, those of torch's sorts among them
 SORT_PASSES = 8  # over keys and indices, of a radix sort of float64
 
@@ -247,13 +250,13 @@ def cached_loop(gpu: Gpu, n: int, dim: int, m: int) -> float:
     return m * max(n * (dim + 12) * 4.0 / (gpu.memory * MEMORY_SHARE), 6 * LAUNCH)
 
 
-def knn(gpu: Gpu, n: int, dim: int, survivors: float = 4.0) -> float:
-    """Seconds of self nearest neighbours, k = 1: two products and the canonical distances."""
+def knn(gpu: Gpu, n: int, dim: int) -> float:
+    """Seconds of neighbours of a set among itself: two products and the canonical distances."""
     seconds = encode(gpu, n, dim)
     queries = 1 << 14  # fastsel/backends/device.py, SEARCH_ROWS
     for first in range(0, n, queries):
         rows = min(queries, n - first)
-        listed = int(survivors * rows)
+        listed = int(LISTED * NEIGHBOURS * rows)
         kernels = [
             product(gpu, rows, n, dim, 64),
             product(gpu, rows, n, dim, -(-n // (16 * TILE))),
@@ -318,6 +321,19 @@ def rounds_of(work: dict[str, Any], n: int, dim: int, m: int) -> list[Round]:
     return rounds
 
 
+def take_up(known: list[dict[str, Any]], report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measured times: those known, with those of a report of pytest-benchmark for their like."""
+    found = {}
+    for one in [*known, *map(_measurement, report["benchmarks"])]:
+        found[one["device"], one["call"], one["contender"], tuple(one["size"])] = one
+    return list(found.values())
+
+
+def _measurement(benchmark: dict[str, Any]) -> dict[str, Any]:
+    said = {key: benchmark["extra_info"][key] for key in ("device", "call", "contender", "size")}
+    return {**said, "seconds": benchmark["stats"]["median"]}
+
+
 def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
     """Lines of Markdown."""
     yield "| " + " | ".join(head) + " |"
@@ -338,6 +354,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_model", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--count", action="store_true", help="count the rounds anew")
+    parser.add_argument("--measured", type=Path, help="what pytest-benchmark wrote on a GPU")
     options = parser.parse_args(arguments)
     if options.count:
         work = json.loads(WORK.read_text()) if WORK.exists() else {}
@@ -345,6 +362,10 @@ def main(arguments: list[str] | None = None) -> None:
             for dim in DIMS:
                 work[f"{n}x{dim}"] = count_rounds(n, dim, n // 2)
                 WORK.write_text(json.dumps(work) + "\n")
+    if options.measured:
+        known = json.loads(MEASURED.read_text())
+        taken = take_up(known, json.loads(options.measured.read_text()))
+        MEASURED.write_text(json.dumps(taken, indent=1) + "\n")
     from bench.gpu_page import page
 
     PAGE.write_text(

@@ -173,10 +173,11 @@ def _knn(measured: list[dict[str, Any]]) -> list[str]:
             for dim in model.DIMS:
                 ours, flat = model.knn(gpu, n, dim), model.flat_knn(gpu, n, dim)
                 times = [milliseconds(ours), milliseconds(flat), f"{flat / ours:.1f}"]
-                there = _found(measured, gpu, "knn", n, dim, 1)
+                there = _found(measured, gpu, "knn", n, dim, model.NEIGHBOURS)
                 rows.append([gpu.name, f"{n:,}", str(dim), *times, there])
     return [
-        "`knn(x, x, 1, exclude_self=True)` beside brute force in float32 (faiss flat, cuVS).",
+        f"`knn` of {model.NEIGHBOURS} neighbours of every point, beside brute force in float32 "
+        "(faiss flat, cuVS).",
         "",
         *table(["GPU", "N", "d", "fastsel", "brute force", "ratio", "measured"], rows),
     ]
@@ -223,31 +224,37 @@ def _kernel_row(gpu: Gpu, name: str, cost: Cost, report: dict[str, Any]) -> list
 
 
 def _found(measured: list[dict[str, Any]], gpu: Gpu, call: str, n: int, dim: int, m: int) -> str:
-    """The measured time of that call, where there is one."""
+    """Our measured time of that call, where there is one."""
     for one in measured:
-        if (one["gpu"], one["call"]) == (gpu.name, call) and one["size"] == [n, dim, m]:
+        ours = gpu.device in one["device"] and one["contender"] == "fastsel-cuda"
+        if ours and one["call"] == call and one["size"] == [n, dim, m]:
             return milliseconds(one["seconds"])
     return "not yet"
 
 
 def _measured(measured: list[dict[str, Any]]) -> list[str]:
-    if measured:
-        head = ["GPU", "call", "N, d, M or k", "seconds", "command"]
-        rows = [
-            [
-                one["gpu"],
-                one["call"],
-                ", ".join(f"{x:,}" for x in one["size"]),
-                f"{one['seconds']:.4g}",
-                f"`{one['command']}`",
-            ]
-            for one in measured
-        ]
-        return ["## Measured", "", *table(head, rows)]
-    return [
-        "## Measured",
+    how = [
+        "By",
         "",
-        "Nothing yet. Where there is a GPU, `pytest bench/test_gpu.py --device cuda --record "
-        "--n-points 65536 --dim 384`\nchecks the picks, measures, and fills in this page.",
+        "```",
+        "pytest bench/ --device cuda --n-points 65536 --dim 384 --benchmark-json times.json",
+        "python -m bench.gpu_model --measured times.json",
+        "```",
+        "",
+        "which checks the picks first. Medians of three runs, by CUDA events.",
         "",
     ]
+    if not measured:
+        return ["## Measured", "", "Nothing yet: no GPU was at hand.", "", *how]
+    rows = [
+        [
+            one["device"],
+            one["call"],
+            ", ".join(f"{x:,}" for x in one["size"]),
+            one["contender"],
+            milliseconds(one["seconds"]),
+        ]
+        for one in measured
+    ]
+    head = ["GPU", "call", "N, d, M or k", "contender", "measured"]
+    return ["## Measured", "", *how, *table(head, rows)]

@@ -35,7 +35,7 @@ def search_with(backend: str) -> Call:
     return lambda points, k: fastsel.knn(points, points, k, backend=backend)[0]
 
 
-BACKENDS = ("triton", "torch")
+BACKENDS = ("cuda", "triton", "torch")
 SELECTIONS: dict[str, Call] = {
     **{f"fastsel-{name}": select_with(name) for name in BACKENDS},
     "cdist-loop": device.cdist_loop,
@@ -59,6 +59,12 @@ def points_on(name: str, pool: Features, contender: str) -> Any:
     return torch.from_numpy(pool).to(name)
 
 
+def note(benchmark: Any, call: str, contender: str, size: list[int]) -> None:
+    """Say what was measured, for `python -m bench.gpu_model --measured`."""
+    device_name = torch.cuda.get_device_name()
+    benchmark.extra_info.update(device=device_name, call=call, contender=contender, size=size)
+
+
 @pytest.mark.benchmark(timer=device.Clock())
 @pytest.mark.parametrize("share", [8, 2])
 @pytest.mark.parametrize("contender", SELECTIONS)
@@ -69,6 +75,7 @@ def test_greedy_select(
     n, dim = pool.shape
     m = n // share
     benchmark.group = f"greedy_select on {torch.cuda.get_device_name()}: {m:,} of {n:,} x {dim}"
+    note(benchmark, "greedy_select", contender, [n, dim, m])
     exact = ours.select(pool, CHECKED)
     picks = select(points, CHECKED).cpu().numpy()
     if contender.startswith("fastsel"):
@@ -85,6 +92,7 @@ def test_knn(benchmark: Any, device_name: str, pool: Features, contender: str) -
     points, search = points_on(device_name, pool, contender), SEARCHES[contender]
     n, dim = pool.shape
     benchmark.group = f"knn on {torch.cuda.get_device_name()}: {K} of {n:,} x {dim}"
+    note(benchmark, "knn", contender, [n, dim, K])
     sample = np.linspace(0, n - 1, SAMPLE).astype(np.int64)
     exact = fastsel.knn(pool[sample], pool, K + 1)[0]
     found = search(points, K + 1).cpu().numpy()[sample]

@@ -213,8 +213,16 @@ class PickedCentres {
     count_ += rows.shape(0);
   }
 
-  Centres centres() const {
-    return {rows_.data(), count_, codes_.codes(), sketch_ ? sketch_->codes() : Codes{}};
+  // With those at the given positions as the central ones.
+  Centres centres(const Indices& central, int64_t* met) const {
+    require_rows(central, count_, "central must be int64 [c] of positions among the centres");
+    return {rows_.data(),
+            count_,
+            codes_.codes(),
+            sketch_ ? sketch_->codes() : Codes{},
+            central.data(),
+            central.shape(0),
+            met};
   }
 
   int64_t n_points() const { return n_points_; }
@@ -232,20 +240,23 @@ class PickedCentres {
   int64_t count_ = 0;
 };
 
-py::tuple refresh(const CodedPoints& coded, const PickedCentres& centres, const Indices& rows,
-                  Doubles keys, Indices seen, double rival_key, int64_t rival_row, int threads) {
+py::tuple refresh(const CodedPoints& coded, const PickedCentres& picked, const Indices& central,
+                  Indices met, const Indices& rows, Doubles keys, Indices seen, double rival_key,
+                  int64_t rival_row, int threads) {
   const int64_t n = coded.points().n;
-  require(centres.n_points() == n, "centres must be rows of the points");
+  require(picked.n_points() == n, "centres must be rows of the points");
+  require(met.ndim() == 1 && met.shape(0) == n, "met must be int64 [n]");
   require_rows(rows, n, "rows must be int64 [r] in [0, n)");
   require(keys.ndim() == 1 && keys.shape(0) == n, "keys must be float64 [n]");
   require(seen.ndim() == 1 && seen.shape(0) == n, "seen must be int64 [n]");
   double* keys_out = keys.mutable_data();
   int64_t* seen_out = seen.mutable_data();
+  const Centres centres = picked.centres(central, met.mutable_data());
   Work work;
   {
     py::gil_scoped_release release;
-    work = active->refresh(coded.coded(), rows.data(), rows.shape(0), keys_out, seen_out,
-                           centres.centres(), {rival_key, rival_row}, threads);
+    work = active->refresh(coded.coded(), rows.data(), rows.shape(0), keys_out, seen_out, centres,
+                           {rival_key, rival_row}, threads);
   }
   return py::make_tuple(work.filtered, work.passed, work.canonical);
 }
@@ -556,9 +567,10 @@ PYBIND11_MODULE(_core_cpu, m) {
       .def(py::init<const CodedPoints&, int64_t>(), py::arg("points"), py::arg("capacity"),
            py::keep_alive<1, 2>())
       .def("append", &PickedCentres::append, py::arg("rows").noconvert());
-  m.def("refresh", &refresh, py::arg("coded"), py::arg("centres"), py::arg("rows").noconvert(),
-        py::arg("keys").noconvert(), py::arg("seen").noconvert(), py::arg("rival_key"),
-        py::arg("rival_row"), py::arg("threads"));
+  m.def("refresh", &refresh, py::arg("coded"), py::arg("centres"), py::arg("central").noconvert(),
+        py::arg("met").noconvert(), py::arg("rows").noconvert(), py::arg("keys").noconvert(),
+        py::arg("seen").noconvert(), py::arg("rival_key"), py::arg("rival_row"),
+        py::arg("threads"));
   m.def("pick", &pick, py::arg("coded"), py::arg("rows").noconvert(), py::arg("keys").noconvert(),
         py::arg("rival_key"), py::arg("rival_row"), py::arg("min_distance"),
         py::arg("picks").noconvert(), py::arg("sq_radii").noconvert(), py::arg("threads"));

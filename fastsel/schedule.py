@@ -28,8 +28,10 @@ NO_RIVAL = (SELECTED, -1)  # beaten by every point that is not selected
 
 # Candidates looked at in a round: twice as many as there are picks, within these limits. Fewer make
 # more rounds, and in the beginning, where each pick still moves most keys, rounds without a pick;
-# more are compared in vain.
+# more are compared in vain. A large pool begins with more.
 MIN_REFRESHED = 2048
+MIN_REFRESHED_LARGE = 4096
+LARGE = 1 << 15
 MAX_REFRESHED = 8192
 MAX_ACTIVE = 2048
 FEWEST_ACTIVE = 64
@@ -54,6 +56,8 @@ class Record:
     pick_pairs: int = 0  # the same among active rows
     canonical_pairs: int = 0  # those whose canonical distance was computed
     dense_pairs: int = 0  # those that the plain loop computes: points times picks
+
+    # On a device, where a round is waited for once, all that it takes there counts as picking.
     leaders_seconds: float = 0.0
     refresh_seconds: float = 0.0
     pick_seconds: float = 0.0
@@ -235,7 +239,8 @@ class Greedy(Selection):
     def _round(self, min_distance: float) -> None:
         record, clock, state = self.record, time.perf_counter, self.state
         begin = clock()
-        size = min(MAX_REFRESHED, max(MIN_REFRESHED, 2 * self.count))
+        least = MIN_REFRESHED if self.points.n < LARGE else MIN_REFRESHED_LARGE
+        size = min(MAX_REFRESHED, max(least, 2 * self.count))
         rows, rival = state.leaders(size)
         leaders_at = clock()
         filtered, passed, evaluated = self._pool.refresh(rows, state.keys, state.seen, rival)

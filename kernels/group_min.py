@@ -42,12 +42,12 @@ def group_min_kernel(
     COLS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """A program takes ROWS queries and a group, COLS points of it at a time."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    """A program takes a group and ROWS queries, COLS points of it at a time."""
+    row = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     x = tl.load(x_rows + row, mask=row < n_rows, other=0)
     x_scale = tl.load(x_scales + x)
     x_sq_norm = tl.load(x_sq_norms + x)
-    begin = tl.program_id(1) * group
+    begin = tl.program_id(0) * group
     end = tl.minimum(begin + group, n_cols)
     least = tl.full((ROWS,), INFINITY, tl.float32)
     errors = tl.zeros((COLS,), tl.float32)
@@ -66,7 +66,7 @@ def group_min_kernel(
     radius = tl.sqrt(tl.maximum(least, 0.0).to(tl.float64)) + error
     # Raised by more than what a rounding to float32 takes away.
     raised = radius * (1.0 + 2.0**-18) + 2.0**-48
-    at = row * groups + tl.program_id(1)
+    at = row * groups + tl.program_id(0)
     tl.store(out + at, raised.to(tl.float32), mask=row < n_rows)
 
 
@@ -77,7 +77,8 @@ def group_min(
     cut = tile("group_min", out)
     groups = blocks(len(point_rows), group)
     with on_device_of(out):
-        group_min_kernel[(blocks(len(query_rows), cut.rows), groups)](
+        # Of the two axes only the first may be longer than 65,535.
+        group_min_kernel[(groups, blocks(len(query_rows), cut.rows))](
             queries.values,
             queries.scales,
             queries.sq_norms,

@@ -42,8 +42,10 @@ def pick_kernel(
     count = tl.load(n_picks)
     going = count < capacity
     while going:
-        top = tl.max(key, axis=0)
-        best = tl.min(tl.where(key == top, position, SIZE), axis=0)
+        # The first of equals.
+        top, best = tl.max(key, axis=0, return_indices=True)
+        # Read whether it is taken or not: that takes another read, which this need not wait for.
+        near = tl.load(matrix + best * stride + position, mask=there, other=float("inf"))
         best_row = tl.load(rows + best)
         beats = (top > to_beat) | ((top == to_beat) & (best_row < to_beat_row))
         # An integer, as the interpreter broadcasts no comparison of two float scalars.
@@ -51,8 +53,8 @@ def pick_kernel(
         taken = picked > 0
         tl.store(picks + count, best_row, mask=taken)
         tl.store(sq_radii + count, top, mask=taken)
-        near = tl.load(matrix + best * stride + position, mask=there & taken, other=float("inf"))
-        key = tl.where(taken & (position == best), -1.0, tl.minimum(key, near))
+        lowered = tl.where(position == best, -1.0, tl.minimum(key, near))
+        key = tl.where(taken, lowered, key)
         count += picked.to(tl.int64)
         going = taken & (count < capacity)
     tl.store(keys + row, key, mask=there)

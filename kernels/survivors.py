@@ -38,9 +38,9 @@ def survivors_kernel(
     COLS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """A program takes ROWS queries and COLS points."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    col = tl.program_id(1).to(tl.int64) * COLS + tl.arange(0, COLS)
+    """A program takes COLS points and ROWS queries."""
+    row = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    col = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
     x = tl.load(x_rows + row, mask=row < n_rows, other=0)
     y = tl.load(y_rows + col, mask=col < n_cols, other=0)
     reach = tl.load(reaches + row, mask=row < n_rows, other=NOBODY)
@@ -81,7 +81,8 @@ def survivors(
     """As in fastsel/backends/torch_ops.py."""
     cut = tile("survivors", reach)
     with on_device_of(reach):
-        survivors_kernel[(blocks(len(query_rows), cut.rows), blocks(len(point_rows), cut.cols))](
+        # Of the two axes only the first may be longer than 65,535.
+        survivors_kernel[(blocks(len(point_rows), cut.cols), blocks(len(query_rows), cut.rows))](
             queries.values,
             queries.scales,
             queries.sq_norms,

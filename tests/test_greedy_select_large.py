@@ -64,6 +64,25 @@ def test_every_size_of_a_round(monkeypatch, case, refreshed, active):
     assert_exact(case, "float32")
 
 
+@pytest.mark.parametrize(("share", "most"), [(16, 0), (16, 3), (40, 480)])
+@pytest.mark.parametrize("case", ["normal", "lattice"])
+def test_any_number_of_central_picks(monkeypatch, case, share, most):
+    monkeypatch.setattr(cpu, "CENTRAL_SHARE", share)
+    monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
+    assert_exact(case, "float32")
+
+
+def test_central_picks_spare_pairs(monkeypatch):
+    x = np.random.default_rng(3).normal(size=(20_000, 16)).astype(np.float32)
+    refreshed = []
+    for most in (0, 480):
+        monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
+        record = {}
+        fastsel.greedy_select(x, 2000, backend="cpu", record=record)
+        refreshed.append(record["refresh_pairs"])
+    assert refreshed[1] < 0.8 * refreshed[0]
+
+
 def test_the_whole_pool():
     x = LARGE_CASES["normal"][:2000].astype(np.float32)
     picks, radii = fastsel.greedy_select(x, len(x), return_distances=True, backend="cpu")

@@ -53,7 +53,7 @@ def disk_bytes(config: Config, resolution: int, channels: int) -> int:
         + checkpoint
         + sampled * pixels
         + 4 * embedded * features
-        + 2 * _GRID_BYTES * len(places)
+        + 3 * _GRID_BYTES * len(places)
         + _REPORT_BYTES
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from training.config import Config, ConfigError
+from training.glossary import number
 from training.run import RunFolder
 
 _PROJECT = "fastsel"
@@ -112,5 +113,7 @@ def _wandb(config: Config, folder: RunFolder) -> Iterator[tuple[_Send, int]]:
         run.finish()
 
 
-def _values(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in ("arm", "generation")}
+def _values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record; a tracker has no place for quantiles and what is told by class."""
+    found = {key: number(record, key) for key in record if key != "generation"}
+    return {key: value for key, value in found.items() if value is not None}

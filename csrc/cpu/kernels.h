@@ -137,17 +137,23 @@ using Foresee = void(const Searched& rows, int64_t k, bool exclude_self, int thr
 // Sorts heaps [n, k] into ascending order of (sq_dist, index).
 using SortNeighbours = void(double* sq_dist, int64_t* index, int64_t n, int64_t k, int threads);
 
-// Rows that were picked, in order, and copies of their codes: row i is that of `codes` at i.
+// Rows that were picked, in order, and copies of their codes: row i is that of `codes` at i. A few
+// are `central`: they lie in the midst of the points, and many points are near them. Any may be
+// named so, or none; refresh is the faster, the better they are chosen.
 struct Centres {
   const int64_t* rows;  // [n]
   int64_t n;
   Codes codes;
   Codes sketch;
+  const int64_t* central;  // [n_central], positions in [0, n), those to be met first in front
+  int64_t n_central;
+  int64_t* met;  // [points]: how many centres there were when each last met the central ones
 };
 
 // Applies to each of the listed rows of points, in order, the centres it has not seen: seen[row] is
 // how many of the centres keys[row] accounts for; the rows ascend by it. A row is dropped, partly
-// refreshed, as soon as it no longer beats the rival.
+// refreshed, as soon as it no longer beats the rival. It may have met central ones out of order
+// then, which only lowers its key.
 using Refresh = Work(const Coded& points, const int64_t* rows, int64_t n_rows, double* keys,
                      int64_t* seen, const Centres& centres, Rival rival, int threads);
 

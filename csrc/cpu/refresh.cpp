@@ -4,6 +4,9 @@
 // beside a block of packed centres. A thread takes its group through the blocks, in order of
 // picking, and drops a candidate as soon as the rival beats it; groups need no synchronisation.
 //
+// Candidates that have many centres to see meet the central ones first. Those are few, and most
+// candidates that can be dropped are dropped by them, with keys so low that they are not back soon.
+//
 // With a sketch, the panels and blocks hold its codes, a fraction as deep. The few pairs that pass
 // it meet the filter of the whole codes one by one, straight from the rows of codes.
 #include <type_traits>
@@ -24,11 +27,14 @@ struct Survivor {
 // Enough of them for the rows of later ones to be fetched meanwhile, few enough for the reaches to
 // stay up to date.
 constexpr int64_t kSurvivors = 1024;
-constexpr int64_t kPassing = 256;
+constexpr int64_t kPassing = 32;
 constexpr int64_t kRowsAhead = 2;
 
 // Pairs below which it takes longer to wake the threads than to do without.
 constexpr int64_t kWorthThreads = 1 << 14;
+
+// How many times as many centres as there are central ones a candidate has to see to meet these.
+constexpr int64_t kWorthCentral = 4;
 
 // What the filter of the whole codes knows of a candidate.
 struct Whole {
@@ -42,14 +48,40 @@ struct Whole {
 struct Candidates : Panel {
   float errors[kTileCols];
   Whole whole[kTileCols];
-  int64_t rows[kTileCols];  // -1: no candidate
+  int64_t rows[kTileCols];   // -1: no candidate
+  int64_t known[kTileCols];  // the centres before this one were met before
 };
 
-// Some centres from `begin` on.
+// The centres that candidates are taken through: those at order[0 .. n) or, without an order, the
+// first n. `known` is how many of all centres each of the points knows.
+struct Course {
+  const int64_t* order;
+  int64_t n;
+  int64_t* known;
+
+  int64_t centre(int64_t i) const { return order != nullptr ? order[i] : i; }
+};
+
+// Some of a course's centres, from `begin` on.
 struct Block {
+  const Course& course;
   CentreBlock packed;
-  int64_t begin;
-  int64_t count;
+  int64_t begin = 0;
+  int64_t count = 0;
+
+  Block(const Course& of, int64_t capacity, int64_t depth) : course(of), packed(capacity, depth) {}
+
+  int64_t centre(int64_t i) const { return course.centre(begin + i); }
+
+  void load(const Codes& codes, int64_t first, int64_t size) {
+    begin = first;
+    count = size;
+    if (course.order != nullptr) {
+      packed.load(codes, course.order + begin, count);
+    } else {
+      packed.load(codes, begin, count);
+    }
+  }
 };
 
 template <class R>
@@ -72,7 +104,7 @@ class Group {
   Work work = {0, 0, 0};
   int64_t size = 0;
 
-  void load(const int64_t* index, int64_t count) {
+  void load(const int64_t* index, int64_t count, const int64_t* known) {
     size = count;
     for (int64_t p = 0; p < n_panels(); ++p) {
       const int64_t begin = p * kTileCols;
@@ -82,7 +114,7 @@ class Group {
       for (int64_t i = 0; i < kTileCols; ++i) {
         panel.clear(i);
         panel.rows[i] = -1;
-        if (i < width) place(panel, i, index[begin + i]);
+        if (i < width) place(panel, i, index[begin + i], known[index[begin + i]]);
       }
     }
     slots_ = n_panels() * kTileCols;
@@ -99,8 +131,8 @@ class Group {
           n_passing_ += list_passing(tile, panel, block.packed, c, passing_.get() + n_passing_);
           if (n_passing_ >= kPassing) weigh(p, block);
         } else {
-          sift(tile, panel, block.packed, c, [&](int64_t lane, int64_t centre, float sq_dist) {
-            note(p, lane, block, centre, sq_dist);
+          sift(tile, panel, block.packed, c, [&](int64_t lane, int64_t i, float sq_dist) {
+            if (block.centre(i) >= panel.known[lane]) note(p, lane, block, i, sq_dist);
           });
         }
         if (n_survivors_ >= kSurvivors) settle(block);
@@ -111,12 +143,13 @@ class Group {
     work.filtered += size * block.count;
   }
 
-  // Drops what the rival beats; seen becomes what dropped candidates have seen.
-  void drop(const Rival& rival, int64_t* seen, int64_t seen_now, bool last) {
+  // Drops what the rival beats, and everything after the last block; those know then `known_now`
+  // centres.
+  void drop(const Rival& rival, int64_t* known, int64_t known_now, bool last) {
     for (int64_t slot = 0; slot < slots_; ++slot) {
       int64_t& row = panels_.get()[slot / kTileCols].rows[slot % kTileCols];
       if (row < 0 || (!last && rival.beaten_by(keys_[row], row))) continue;
-      if (seen[row] < seen_now) seen[row] = seen_now;
+      if (known[row] < known_now) known[row] = known_now;
       row = -1;
       panels_.get()[slot / kTileCols].reaches[slot % kTileCols] = kNobody;
       --size;
@@ -145,8 +178,9 @@ class Group {
 
   int32_t* panel_data(int64_t p) { return packed_.get() + p * kTileCols * steps_; }
 
-  void place(Candidates& panel, int64_t lane, int64_t row) {
+  void place(Candidates& panel, int64_t lane, int64_t row, int64_t known) {
     panel.rows[lane] = row;
+    panel.known[lane] = known;
     panel.place(lane, packed_codes_, row, kNobody);
     panel.errors[lane] = packed_codes_.errors[row];
     panel.whole[lane] = {codes_.scales[row], codes_.sq_norms[row], codes_.errors[row], kNobody};
@@ -178,7 +212,7 @@ class Group {
                                         static_cast<int32_t>(in_block), sq_dist};
     Candidates& panel = panels_.get()[p];
     const Whole& candidate = panel.whole[lane];
-    const int64_t centre = block.begin + in_block;
+    const int64_t centre = block.centre(in_block);
     const double radius =
         promised_radius(sq_dist, candidate.sq_norm + centres_.codes.sq_norms[centre],
                         candidate.error + centres_.codes.errors[centre]);
@@ -192,7 +226,8 @@ class Group {
     for (int64_t i = 0; i < n_passing_; ++i) {
       const auto [lane, in_block] = passing_.get()[i];
       const Whole& candidate = panel.whole[lane];
-      const int64_t centre = block.begin + in_block;
+      const int64_t centre = block.centre(in_block);
+      if (centre < panel.known[lane]) continue;
       const int32_t product = dot(codes_.values + panel.rows[lane] * codes_.depth,
                                   centres.values + centre * codes_.depth, codes_.depth);
       const float sq_dist = filtered(product, candidate.scale, candidate.sq_norm,
@@ -212,7 +247,7 @@ class Group {
       return panels_.get()[s.slot / kTileCols];
     };
     const auto still_passes = [&](const Survivor& s) {
-      return passes(panel_of(s).whole[s.slot % kTileCols], block.begin + s.centre, s.sq_dist);
+      return passes(panel_of(s).whole[s.slot % kTileCols], block.centre(s.centre), s.sq_dist);
     };
     int64_t count = 0;
     for (int64_t i = n_survivors_ - 1; i >= 0; --i) {
@@ -224,14 +259,14 @@ class Group {
       if (i + kRowsAhead < count) {
         const Survivor& later = last[-(i + kRowsAhead)];
         rows_[panel_of(later).rows[later.slot % kTileCols]].prefetch(dim_);
-        rows_[centres_.rows[block.begin + later.centre]].prefetch(dim_);
+        rows_[centres_.rows[block.centre(later.centre)]].prefetch(dim_);
       }
       const Survivor& survivor = last[-i];
       if (!still_passes(survivor)) continue;
       Candidates& panel = panel_of(survivor);
       const int64_t lane = survivor.slot % kTileCols;
       const int64_t row = panel.rows[lane];
-      const int64_t centre = centres_.rows[block.begin + survivor.centre];
+      const int64_t centre = centres_.rows[block.centre(survivor.centre)];
       const double value = pair_sq_dist(rows_, row, centre, dim_);
       ++work.canonical;
       if (value < keys_[row]) keys_[row] = value;
@@ -254,7 +289,7 @@ class Group {
       for (int64_t lane = 0; lane < kTileCols; ++lane) {
         if (from.rows[lane] < 0) continue;
         while (panels_.get()[gap / kTileCols].rows[gap % kTileCols] >= 0) ++gap;
-        place(panels_.get()[gap / kTileCols], gap % kTileCols, from.rows[lane]);
+        place(panels_.get()[gap / kTileCols], gap % kTileCols, from.rows[lane], from.known[lane]);
         const int32_t* source = panel_data(last) + lane;
         int32_t* target = panel_data(gap / kTileCols) + gap % kTileCols;
         for (int64_t k = 0; k < steps_; ++k) target[k * kTileCols] = source[k * kTileCols];
@@ -288,46 +323,95 @@ int64_t cut_groups(const int64_t* rows, int64_t n_rows, const int64_t* seen, int
   return n_groups;
 }
 
+// Takes groups of rows, from each of the starts to the next, through a course. A group begins with
+// what its first row does not know, or, where the centres are in an order of their own, with all.
+template <class R>
+Work take(const R& rows, const Coded& points, const Centres& centres, const Course& course,
+          const int64_t* index, const int64_t* starts, int64_t n_groups, int64_t panels,
+          double* keys, Rival rival, int threads) {
+  const Codes& codes = points.sketch.values != nullptr ? centres.sketch : centres.codes;
+  const int64_t block_rows = block_size(codes);
+  Work work = {0, 0, 0};
+#pragma omp parallel num_threads(threads)
+  {
+    Group<R> group(rows, points, centres, keys, panels);
+    Block block(course, block_rows, codes.depth);
+#pragma omp for schedule(dynamic)
+    for (int64_t g = 0; g < n_groups; ++g) {
+      const int64_t* members = index + starts[g];
+      int64_t begin = course.order != nullptr ? 0 : course.known[members[0]];
+      group.load(members, starts[g + 1] - starts[g], course.known);
+      while (group.size > 0 && begin < course.n) {
+        block.load(codes, begin, min(block_rows, course.n - begin));
+        begin += block.count;
+        group.apply(block);
+        group.drop(rival, course.known, course.order != nullptr ? centres.n : begin,
+                   begin == course.n);
+      }
+    }
+#pragma omp critical(fastsel_refresh)
+    {
+      work.filtered += group.work.filtered;
+      work.passed += group.work.passed;
+      work.canonical += group.work.canonical;
+    }
+  }
+  return work;
+}
+
+// Those of the rows that have many centres to see and do not know all of the central ones.
+int64_t list_behind(const int64_t* rows, int64_t n_rows, const int64_t* seen,
+                    const Centres& centres, int64_t* behind) {
+  int64_t newest = -1;
+  for (int64_t i = 0; i < centres.n_central; ++i) newest = max(newest, centres.central[i]);
+  int64_t count = 0;
+  for (int64_t i = 0; i < n_rows; ++i) {
+    if (centres.n - seen[rows[i]] < kWorthCentral * centres.n_central) break;
+    if (centres.met[rows[i]] <= newest) behind[count++] = rows[i];
+  }
+  return count;
+}
+
+int64_t cut_evenly(int64_t n_rows, int64_t limit, int64_t* starts) {
+  int64_t n_groups = 0;
+  for (int64_t start = 0; start < n_rows; start += limit) starts[n_groups++] = start;
+  starts[n_groups] = n_rows;
+  return n_groups;
+}
+
 }  // namespace
 
 Work refresh(const Coded& points, const int64_t* rows, int64_t n_rows, double* keys, int64_t* seen,
              const Centres& centres, Rival rival, int threads) {
-  if (n_rows == 0) return {0, 0, 0};
-  const bool sketched = points.sketch.values != nullptr;
-  const Codes& centre_codes = sketched ? centres.sketch : centres.codes;
-  const int64_t block_rows = block_size(centre_codes);
-  const int64_t panels = group_panels(centre_codes, n_rows, threads);
-  const int64_t group_size = panels * kTileCols;
+  const Codes& codes = points.sketch.values != nullptr ? centres.sketch : centres.codes;
+  const Buffer<int64_t> list(n_rows);
   const Buffer<int64_t> starts(n_rows / kTileCols + 2);
-  const int64_t n_groups = cut_groups(rows, n_rows, seen, centres.n, group_size, starts.get());
-  const int team = n_rows * (centres.n - seen[rows[0]]) < kWorthThreads ? 1 : threads;
   Work work = {0, 0, 0};
   with_rows(points.points, [&](const auto& typed) {
-#pragma omp parallel num_threads(team)
-    {
-      Group<std::decay_t<decltype(typed)>> group(typed, points, centres, keys, panels);
-      Block block = {CentreBlock(block_rows, centre_codes.depth), 0, 0};
-#pragma omp for schedule(dynamic)
-      for (int64_t g = 0; g < n_groups; ++g) {
-        const int64_t* members = rows + starts.get()[g];
-        int64_t begin = seen[members[0]];
-        group.load(members, starts.get()[g + 1] - starts.get()[g]);
-        while (group.size > 0 && begin < centres.n) {
-          block.begin = begin;
-          block.count = min(block_rows, centres.n - begin);
-          block.packed.load(centre_codes, block.begin, block.count);
-          begin += block.count;
-          group.apply(block);
-          group.drop(rival, seen, begin, begin == centres.n);
-        }
-      }
-#pragma omp critical
-      {
-        work.filtered += group.work.filtered;
-        work.passed += group.work.passed;
-        work.canonical += group.work.canonical;
-      }
+    const auto add = [&](const Course& course, int64_t n_groups, int64_t panels, int team) {
+      const Work done = take(typed, points, centres, course, list.get(), starts.get(), n_groups,
+                             panels, keys, rival, team);
+      work.filtered += done.filtered;
+      work.passed += done.passed;
+      work.canonical += done.canonical;
+    };
+    int64_t count = list_behind(rows, n_rows, seen, centres, list.get());
+    if (count > 0) {
+      const int64_t panels = group_panels(codes, count, threads);
+      const int64_t n_groups = cut_evenly(count, panels * kTileCols, starts.get());
+      const int team = count * centres.n_central < kWorthThreads ? 1 : threads;
+      add({centres.central, centres.n_central, centres.met}, n_groups, panels, team);
     }
+    count = 0;
+    for (int64_t i = 0; i < n_rows; ++i) {
+      if (rival.beaten_by(keys[rows[i]], rows[i])) list.get()[count++] = rows[i];
+    }
+    if (count == 0) return;
+    const int64_t panels = group_panels(codes, count, threads);
+    const int64_t n_groups =
+        cut_groups(list.get(), count, seen, centres.n, panels * kTileCols, starts.get());
+    const int team = count * (centres.n - seen[list.get()[0]]) < kWorthThreads ? 1 : threads;
+    add({nullptr, centres.n, seen}, n_groups, panels, team);
   });
   return work;
 }

@@ -25,6 +25,11 @@ NAME = "cpu"
 # Multiply-adds in one native call: a fraction of a second, so that Ctrl-C is answered between two.
 CALL_WORK = 1 << 34
 
+# Of the picks, one in so many is central: met before the others by points that have many to see.
+# At most MAX_CENTRAL of them, the centres of a block in csrc/cpu/panel.h.
+CENTRAL_SHARE = 16
+MAX_CENTRAL = 480
+
 # Codes of a search for neighbours: all at once up to this size, else in parts, three at a time.
 CODED_BYTES = 3 << 25
 
@@ -122,7 +127,7 @@ class Pool:
         """Memory of a pool, its picks, and calls of `pick` with that many rows."""
         depth = -(-points.dim // 4) * 4
         row = depth + 12 + max([d + 12 for d in depths(points.dim)], default=0)
-        codes = points.n * row + capacity * (row + 8)
+        codes = points.n * (row + 8) + capacity * (row + 8)
         matrix = active * (4 * active + 2 * depth + 512)
         panels_per_thread = 160 * depth + (1 << 20)
         elements = max(SAMPLE_ELEMENTS, MIN_SAMPLE_ROWS * points.dim)
@@ -140,11 +145,31 @@ class Pool:
         self._coded = _coded(points, shift, scale, basis)
         self._centres = self._core.PickedCentres(self._coded, capacity)
         self._count = 0
+        self._sq_norms = self._coded.codes.sq_norms  # from the shift, which is about the mean
+        self._central = np.empty(0, np.int64)  # positions among the picks
+        self._central_sq_norms = np.empty(0, np.float32)
+        self._met = np.zeros(points.n, np.int64)
 
     def append(self, picks: npt.NDArray[np.int64]) -> None:
         """Add rows to the centres that `refresh` applies."""
         self._centres.append(picks)
+        positions = np.arange(self._count, self._count + len(picks))
         self._count += len(picks)
+        self._choose_central(positions, self._sq_norms[picks])
+
+    def _choose_central(
+        self, positions: npt.NDArray[np.int64], sq_norms: npt.NDArray[np.float32]
+    ) -> None:
+        """Keep the picks nearest to the mean of the points.
+
+        Picks are outliers, most of them, and about equally far from a point in the midst of the
+        others. The few that lie there too are the nearest ones of many points.
+        """
+        room = min(MAX_CENTRAL, -(-self._count // CENTRAL_SHARE))
+        positions = np.concatenate([self._central, positions])
+        sq_norms = np.concatenate([self._central_sq_norms, sq_norms])
+        nearest = np.argsort(sq_norms, kind="stable")[:room]
+        self._central, self._central_sq_norms = positions[nearest], sq_norms[nearest]
 
     def settle(self) -> None:
         """Wait until keys are as the last `refresh` leaves them: they are."""
@@ -163,7 +188,15 @@ class Pool:
         total = np.zeros(3, np.int64)
         for part in _calls(rows, self._count - seen[rows], self._dim):
             total += self._core.refresh(
-                self._coded, self._centres, part, keys, seen, *rival, threads()
+                self._coded,
+                self._centres,
+                self._central,
+                self._met,
+                part,
+                keys,
+                seen,
+                *rival,
+                threads(),
             )
         return int(total[0]), int(total[1]), int(total[2])
 

@@ -19,17 +19,20 @@ def test_the_page_is_up_to_date():
 
 
 def test_a_measured_time_is_put_beside_its_prediction():
-    found = {
-        "gpu": model.H100.name,
-        "call": "knn",
-        "size": [65_536, 384, 1],
-        "seconds": 0.0123,
-        "command": "pytest bench/",
-    }
-    page = gpu_page.page(WORK, TABLE, [found])
-    (row,) = [line for line in page.splitlines() if line.endswith("| 12.3 ms |")]
-    assert row.startswith("| H100 SXM | 65,536 | 384 |")
-    assert "`pytest bench/`" in page
+    said = {"device": f"NVIDIA {model.H100.device}", "call": "knn", "size": [65_536, 384, 10]}
+
+    def report(contender, seconds):
+        entry = {"extra_info": {**said, "contender": contender}, "stats": {"median": seconds}}
+        return {"benchmarks": [entry]}
+
+    found = model.take_up([], report("fastsel-cuda", 0.0456))
+    found = model.take_up(found, report("cuvs", 0.2))
+    found = model.take_up(found, report("fastsel-cuda", 0.0123))  # in place of the first
+    assert [one["seconds"] for one in found] == [0.0123, 0.2]
+    page = gpu_page.page(WORK, TABLE, found)
+    beside, listed = (line for line in page.splitlines() if line.endswith("| 12.3 ms |"))
+    assert beside.startswith("| H100 SXM | 65,536 | 384 |")
+    assert listed.startswith("| NVIDIA H100 80GB HBM3 | knn | 65,536, 384, 10 | fastsel-cuda |")
 
 
 def test_rounds_end_with_the_last_pick():

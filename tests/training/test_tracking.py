@@ -24,7 +24,8 @@ def folder(tmp_path):
 
 def finish(folder, arm, generation):
     value = generation + 0.25 * ARMS.index(arm)
-    folder.finish(arm, generation, {"arm": arm, "generation": generation, "fid": value})
+    others = {"generalization_quantiles/pixel": [0.0, 1.0], "by_class": {"share_train": [1.0]}}
+    folder.finish(arm, generation, {"arm": arm, "generation": generation, "fid": value, **others})
 
 
 def follow(config, folder, places):
