@@ -74,9 +74,7 @@ QUICK = Plan(
 
 def main(arguments: list[str]) -> None:
     """The command."""
-    command.run(
-        "bench.neighbors", __doc__, arguments, measure, plot, page, sections=SECTIONS
-    )
+    command.run("bench.neighbors", __doc__, arguments, measure, plot, page, sections=SECTIONS)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
