@@ -387,7 +387,8 @@ class Neighbours:
         rows = rows.widened() if self._wide else rows
         coded = _coded(rows, self._shift, self._scale, self._basis)
         cells = min(MAX_CELLS, rows.n // CELL_ROWS)
-        if cells > 1:
+        # Where queries and points are others, the order of neither helps the other.
+        if cells > 1 and self._queries is self._points:
             coded.reorder(self._near_together(rows, coded, cells))
         return coded
 
