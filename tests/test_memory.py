@@ -101,6 +101,12 @@ def test_a_limit_does_not_change_the_picks(backend):
 # Matrices of distances, or all pairs within the radius, would take a multiple of the bound.
 BEYOND_A_SEARCH = 128 * MB
 SCORES = {
+    "knn, of more points than are coded at a time": ("fastsel.knn(x[:500], x, 10)", 400_000, 256),
+    "kl_entropy of a subset": (
+        "fastsel.kl_entropy(x, indices=np.arange(0, len(x), 2))",
+        30_000,
+        1024,
+    ),
     "kl_entropy": ("fastsel.kl_entropy(x, [1, 4], return_distances=True)", 40_000, 32),
     "kl_entropy, large k": ("fastsel.kl_entropy(x, [1, 1500])", 8_000, 8),
     "generalization_score": ("fastsel.generalization_score(x[::2], x[1::2])", 60_000, 32),
@@ -113,6 +119,6 @@ SCORES = {
 
 @measures_the_core
 @pytest.mark.parametrize("score", SCORES)
-def test_memory_of_scores(score):
+def test_memory_of_searches_and_scores(score):
     call, n, dim = SCORES[score]
     assert peak_of(call, "fastsel.prdc(x[:64], x[64:128])", n, dim) <= BEYOND_A_SEARCH
