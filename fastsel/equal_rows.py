@@ -78,4 +78,5 @@ def _words(points: Points, index: Indices) -> Words:
         data[data == 0x8000] = 0  # bfloat16
     else:
         data += data.dtype.type(0)
-    return data.view(np.uint16 if data.itemsize == 2 else np.uint32)
+    words: Words = data.view(np.uint16 if data.itemsize == 2 else np.uint32)
+    return words
