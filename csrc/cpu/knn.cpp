@@ -116,13 +116,14 @@ struct ByDistance {
 };
 
 // A search by inner product, the largest first. A pair's key is minus that; images are not shifted.
-// With norms N of decoded rows and errors e, x'.c' is at most
+// With x^ = s_x q_x, N_x its norm, and errors e, x'.c' = x^.c^ + (x' - x^).c' + x^.(c' - c^) is at
+// most
 //
-//   s_x q_x . s_c q_c + e_x N_c + e_c (N_x + e_x),
+//   s_x q_x . s_c q_c + e_x + e_c N_x,
 //
-// and N_c is at most 1. A filtered value is -2 s_x q_x . s_c q_c, with an error of at most 6 u N_x;
-// the sum of reach and weight times error errs by at most 4 u of its terms, which are under
-// 3 (N_x + e_x). Both are covered by what the reach adds, 2^-18 (N_x + e_x).
+// as no image is longer than 1. A filtered value is -2 s_x q_x . s_c q_c, with an error of at most
+// 6 u N_x; the sum of reach and weight times error errs by at most 4 u of its terms, which are
+// under 3 (N_x + e_x). Both are covered by what the reach adds, 2^-18 (N_x + e_x).
 struct ByInnerProduct {
   static constexpr bool kDistance = false;
   static constexpr float kNothing = -INFINITY;
@@ -134,7 +135,7 @@ struct ByInnerProduct {
 
   static float sq_norm(float) { return 0.0f; }
 
-  // At least the norm of an image.
+  // At least the norms of an image and of its code.
   static double norm(const Codes& codes, int64_t i) {
     const double sq_norm = static_cast<double>(codes.sq_norms[i]) * (1.0 + 0x1p-18);
     return __builtin_sqrt(sq_norm) + static_cast<double>(codes.errors[i]);
