@@ -193,7 +193,7 @@ def sources_in(*patterns: str) -> list[str]:
 
 
 setup(
-    packages=["fastsel", "fastsel.backends", "fastsel.kernels"],
+    packages=["fastsel", "fastsel.backends", "fastsel.backends.device", "fastsel.kernels"],
     package_dir={"fastsel.kernels": "kernels"},
     package_data={"fastsel": ["py.typed", "_core_cpu.build.txt", "_core_cuda.build.txt"]},
     ext_modules=[

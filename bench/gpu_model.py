@@ -115,7 +115,7 @@ REGISTERS = 65_536
 MAX_THREADS = 2048
 MAX_BLOCKS = 32
 RESERVED_SHARED = 1024  # of every block, by the system
-REFRESH_GROUPS = 16  # fastsel/backends/device.py
+REFRESH_GROUPS = 16  # fastsel/backends/device/pool.py
 
 
 class Round(NamedTuple):
@@ -253,7 +253,7 @@ def cached_loop(gpu: Gpu, n: int, dim: int, m: int) -> float:
 def knn(gpu: Gpu, n: int, dim: int) -> float:
     """Seconds of neighbours of a set among itself: two products and the canonical distances."""
     seconds = encode(gpu, n, dim)
-    queries = 1 << 14  # fastsel/backends/device.py, SEARCH_ROWS
+    queries = 1 << 14  # fastsel/backends/device/neighbours.py, SEARCH_ROWS
     for first in range(0, n, queries):
         rows = min(queries, n - first)
         listed = int(LISTED * NEIGHBOURS * rows)

@@ -74,7 +74,7 @@ class State:
     """What every point knows of the selected set, and the picks, in host memory.
 
     keys float64 and seen int64 [N]; picks int64 and sq_radii float64, of the selection's capacity.
-    fastsel/backends/device.py has its twin, whose rows and rivals are tensors: a schedule hands
+    fastsel/backends/device/state.py has its twin, whose rows and rivals are tensors: a schedule hands
     them from one call to the next and looks into none.
     """
 

@@ -15,8 +15,8 @@ from devices import PLACES, torch
 
 import fastsel
 from fastsel import schedule
-from fastsel.backends import device as on_device
-from fastsel.backends import resolve
+from fastsel.backends import resolve, torch_ops
+from fastsel.backends.device import survivors
 from fastsel.points import Points
 
 pytest.importorskip("triton")
@@ -118,11 +118,11 @@ def test_many_rounds(calls, monkeypatch):
 def test_lists_that_are_too_short(case, calls, monkeypatch):
     """Rows whose survivors do not fit are compared with everything."""
     x = CASES[case]
-    monkeypatch.setattr(on_device, "PAIRS_PER_ROW", 0)
-    monkeypatch.setattr(on_device, "MIN_PAIRS", 70)
+    monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 0)
+    monkeypatch.setattr(survivors, "MIN_PAIRS", 70)
     m = 40
     assert_equal(calls.greedy_select(x, m, return_distances=True), oracle.greedy(x, m))
-    monkeypatch.setattr(on_device, "PAIRS_PER_NEIGHBOUR", 0)
+    monkeypatch.setattr(survivors, "PAIRS_PER_NEIGHBOUR", 0)
     sq_dist, index = oracle.knn(x, x, 3, exclude_self=True)
     assert_equal(calls.knn(x, x, 3, exclude_self=True), (np.sqrt(sq_dist), index))
 
@@ -231,7 +231,7 @@ def test_a_round_waits_for_the_device_once(monkeypatch):
     selection = schedule.Greedy(module, Points(x), 100)
     selection.add_prefix(np.array([0]))
     for name, operation in quiet.items():
-        monkeypatch.setattr(on_device.torch_ops, name, operation)
+        monkeypatch.setattr(torch_ops, name, operation)
     reads.clear()
     selection._round(-1.0)
     assert reads == ["tolist"]

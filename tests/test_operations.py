@@ -10,7 +10,6 @@ import pytest
 from cases import CASES
 from devices import PLACES, torch
 
-from fastsel.backends import device as on_device
 from fastsel.backends import torch_ops
 from fastsel.points import Points
 
@@ -350,7 +349,7 @@ def test_an_error_stated_too_small_is_caught(monkeypatch):
         codes = encode(*args)
         return codes._replace(errors=codes.errors - 0.01)
 
-    monkeypatch.setattr(on_device.torch_ops, "encode", overconfident)
+    monkeypatch.setattr(torch_ops, "encode", overconfident)
     picks = fastsel.greedy_select(x, 500, backend="torch")
     assert (picks != expected).any()
 

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="the emulation n
 import emulated  # noqa: E402
 
 from fastsel.backends import cuda, cuda_ops, device  # noqa: E402
+from fastsel.backends.device import survivors  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +73,8 @@ def test_knn(case, k):
 
 
 def test_lists_that_run_over(monkeypatch):
-    monkeypatch.setattr(device, "PAIRS_PER_ROW", 1)
-    monkeypatch.setattr(device, "MIN_PAIRS", 8)
+    monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 1)
+    monkeypatch.setattr(survivors, "MIN_PAIRS", 8)
     x = CASES["lattice-3d"]
     assert_same(fastsel.greedy_select, x, 90, return_distances=True)
     assert_same(fastsel.knn, x, x, 5, exclude_self=True)

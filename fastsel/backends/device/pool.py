@@ -1,0 +1,200 @@
+"""The primitives of the lazy schedule on a device."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fastsel.backends import torch_ops
+from fastsel.backends.device.state import Rows
+from fastsel.backends.device.survivors import Survivors, all_pairs, count_of, split
+from fastsel.points import Points
+from fastsel.schedule import SELECTED
+from fastsel.sketch import Trial
+from fastsel.threshold import largest_key
+
+# Groups of centres in a refresh, so that a GPU has work for all its processors; none smaller than
+# a tile.
+REFRESH_GROUPS = 16
+MIN_GROUP = 128
+
+# Keys, what points have seen, and the temporaries of a sort.
+BYTES_PER_POINT = 80
+
+
+class _Refreshed(NamedTuple):
+    """A refresh whose outcome the host has not read yet."""
+
+    rows: Tensor
+    keys: Tensor
+    centres: Tensor
+    survivors: Survivors
+
+
+class Pool:
+    """Candidates of a selection: the primitives of the lazy schedule."""
+
+    operations: ClassVar[ModuleType]
+
+    @staticmethod
+    def bytes_needed(points: Points, capacity: int, active: int) -> int:
+        """Memory of a pool, its picks, and calls of `pick` with that many rows."""
+        width = -(-points.dim // torch_ops.CODE_UNIT) * torch_ops.CODE_UNIT
+        codes = points.n * (width + 12 + BYTES_PER_POINT) + 24 * capacity
+        return codes + 8 * active * active + 64 * points.dim + (1 << 28)
+
+    def __init__(self, points: Points, capacity: int) -> None:
+        self._points = points
+        shift, scale = torch_ops.frame(points)
+        self._codes = torch_ops.encode(points, shift, scale)
+        self._centres = torch.zeros(capacity, dtype=torch.int64, device=points.data.device)
+        self._count = 0
+        self._pending: _Refreshed | None = None
+        self._evaluated = torch.zeros(1, dtype=torch.int64, device=points.data.device)
+        self.trials: list[Trial] = []  # it has no sketches
+
+    def append(self, picks: Tensor) -> None:
+        """Add rows to the centres that `refresh` applies."""
+        self._centres[self._count : self._count + len(picks)] = picks
+        self._count += len(picks)
+
+    def refresh(
+        self, rows: Any, keys: Tensor, seen: Tensor, rival: tuple[Any, Any]
+    ) -> tuple[int, int, int]:
+        """Apply to `rows` the centres they have not seen.
+
+        The keys are there after `settle`, or after `pick`, which then picks nothing where they were
+        not. Returns how many pairs were filtered; the canonical ones count in what follows.
+        """
+        self.settle()
+        rows = torch.as_tensor(rows, device=keys.device)
+        centres = self._centres[: self._count]
+        if not len(rows) or not self._count:
+            return 0, 0, 0
+        codes = self._codes
+        group = max(MIN_GROUP, -(-self._count // REFRESH_GROUPS))
+        upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
+        self.operations.group_min(codes, rows, codes, centres, group, upper)
+        own = keys[rows]
+        # Keys of points that have seen all stay, and so do those of selected points.
+        stale = (seen[rows] < self._count) & (own > 0)
+        radius = torch_ops.round_up(own.clamp(min=0).sqrt() * codes.scale)
+        reach = torch.where(stale, torch.minimum(radius, upper.amin(dim=1)), -1.0)
+        found = Survivors(len(rows), self._count, keys.device)
+        self.operations.survivors(
+            codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow
+        )
+        self.operations.pair_min(
+            self._points, rows, self._points, centres, found.pairs, found.count, keys
+        )
+        seen[rows] = self._count
+        self._evaluated += found.count.clamp(max=len(found.pairs))
+        self._pending = _Refreshed(rows, keys, centres, found)
+        return 2 * len(rows) * self._count, 0, 0
+
+    def settle(self) -> None:
+        """Wait until keys are as the last `refresh` leaves them."""
+        if self._pending is not None and self._pending.survivors.overflow.any().item():
+            self._redo(self._pending)
+        self._pending = None
+
+    def _redo(self, refreshed: _Refreshed) -> None:
+        """Compare the rows whose pairs did not fit with all centres."""
+        flagged = torch.nonzero(refreshed.survivors.overflow)[:, 0]
+        pairs = refreshed.survivors.pairs
+        for some in split(flagged, len(pairs) // len(refreshed.centres)):
+            listed = all_pairs(some, len(refreshed.centres))
+            for part in split(listed, len(pairs)):
+                self.operations.pair_min(
+                    self._points,
+                    refreshed.rows,
+                    self._points,
+                    refreshed.centres,
+                    part,
+                    count_of(part),
+                    refreshed.keys,
+                )
+                self._evaluated += len(part)
+
+    def pick(
+        self,
+        rows: Rows,
+        keys: Tensor,
+        rival: tuple[Tensor, Tensor],
+        min_distance: float,
+        picks: Tensor,
+        sq_radii: Tensor,
+    ) -> tuple[int, int, int]:
+        """Greedy picks among up-to-date `rows`, while they beat the rival.
+
+        Returns the number of picks, of pairs filtered, and of pairs computed canonically since the
+        last call.
+        """
+        rival_key, rival_row = rival
+        overflow = self._evaluated.new_zeros(1)
+        if self._pending is not None:
+            overflow = self._pending.survivors.overflow.any()[None].to(torch.int64)
+            # Nothing beats this rival: the keys of some rows may be too large.
+            rival_key = torch.where(overflow > 0, math.inf, rival_key)
+        least = largest_key(min_distance, "euclidean") if min_distance >= 0 else SELECTED
+        n_picks = self._evaluated.new_zeros(1)
+        self.operations.pick(
+            self._matrix(rows.index),
+            rows.index,
+            keys,
+            rows.count,
+            rival_key,
+            rival_row,
+            least,
+            picks,
+            sq_radii,
+            n_picks,
+        )
+        picked, overflown, evaluated = torch.cat([n_picks, overflow, self._evaluated]).tolist()
+        self._evaluated.zero_()
+        if not overflown:
+            self._pending = None
+        self.settle()
+        return picked, 0, evaluated
+
+    def accept(
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        limits: npt.NDArray[np.float64],
+        picks: Tensor,
+        sweeps: npt.NDArray[np.int64],
+        sq_radii: Tensor,
+    ) -> tuple[int, int, int]:
+        """Sweeps over up-to-date `rows` under falling limits; returns as `pick` does."""
+        if not len(rows):
+            return 0, 0, 0
+        numbers = torch.zeros_like(picks)
+        n_picks = self._evaluated.new_zeros(1)
+        self.operations.accept(
+            self._matrix(rows),
+            rows,
+            keys,
+            count_of(rows),
+            torch.from_numpy(limits).to(keys.device),
+            picks,
+            numbers,
+            sq_radii,
+            n_picks,
+        )
+        accepted, evaluated = torch.cat([n_picks, self._evaluated]).tolist()
+        self._evaluated.zero_()
+        sweeps[:accepted] = numbers[:accepted].cpu().numpy()
+        return accepted, 0, evaluated
+
+    def _matrix(self, rows: Tensor) -> Tensor:
+        matrix = torch.empty((len(rows), len(rows)), dtype=torch.float64, device=rows.device)
+        self.operations.sq_dist_matrix(self._points, rows, matrix)
+        self._evaluated += len(rows) * (len(rows) - 1) // 2
+        return matrix
