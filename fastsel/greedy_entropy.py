@@ -67,98 +67,166 @@ class Record:
         return asdict(self)
 
 
+class EntropyState:
+    """What every candidate knows of the members, and the members, in host memory.
+
+    gains int64, sq_dist float64 and seen int64 [N]; members int64, sq_eps float64 and sq_radii
+    float64, of the selection's capacity. fastsel/backends/device/entropy.py has its twin in
+    tensors, as fastsel.schedule.State has one.
+    """
+
+    def __init__(self, points: Points, capacity: int) -> None:
+        self.gains = np.full(points.n, LAST)
+        self.sq_dist = np.full(points.n, np.inf)
+        self.seen = np.zeros(points.n, np.int64)
+        self.members = np.empty(capacity, np.int64)
+        self.sq_eps = np.empty(capacity)
+        self.sq_radii = np.empty(capacity)
+
+    def any_left(self) -> bool:
+        """Whether a candidate may be left; at the latest a round after the last, it is known."""
+        return bool(self.gains.max() > NEVER)
+
+    def sq_dist_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """A copy of the squared distances of the rows to the members."""
+        return self.sq_dist[rows]
+
+    def put(
+        self,
+        first: int,
+        rows: npt.NDArray[np.int64],
+        sq_eps: npt.NDArray[np.float64],
+        sq_radii: npt.NDArray[np.float64],
+    ) -> None:
+        """Write members from the position `first` on; their gains become NEVER."""
+        end = first + len(rows)
+        self.members[first:end] = rows
+        self.sq_eps[first:end] = sq_eps
+        self.sq_radii[first:end] = sq_radii
+        self.gains[rows] = NEVER
+
+    def bound_gains(self, min_distance: float) -> None:
+        """Give every candidate the gain that it has if it lies in no ball: an upper bound."""
+        finite = np.isfinite(self.sq_dist)
+        # Nothing is known of the first pick where there are no anchors; begin() has picked it.
+        self.gains[finite] = canonical.log_sq_dists(self.sq_dist[finite])
+        self.gains[self.sq_dist == 0] = LAST
+        self.gains[np.sqrt(self.sq_dist) <= min_distance] = NEVER
+
+    def farthest(self) -> tuple[int, float] | None:
+        """The candidate of largest gain and its squared distance, if one is left."""
+        row = int(np.argmax(self.gains))
+        return None if self.gains[row] == NEVER else (row, float(self.sq_dist[row]))
+
+    def leaders(self, size: int) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
+        """The first `size` by gain, ascending in index, and the next one: the rival."""
+        return schedule.leaders(self.gains, size, NEVER)
+
+    def active(
+        self, rows: npt.NDArray[np.int64], rival: tuple[int, int], room: int
+    ) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
+        """The rows that beat the rival, at most `room`, ascending, and the next one: the rival."""
+        active = rows[schedule.beats(self.gains[rows], rows, rival)]
+        if len(active) > room:
+            best, (gain, position) = schedule.leaders(self.gains[active], room, NEVER)
+            active, rival = active[best], (gain, int(active[position]))
+        return active, rival
+
+    def result(self, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The first `count` members, and the square of each one's distance to those before it."""
+        return self.members[:count], self.sq_radii[:count]
+
+
 class GreedyEntropy:
     """Exact greedy selection by entropy, in the rounds of `schedule.Greedy`."""
 
     def __init__(
         self, backend: ModuleType, points: Points, capacity: int, min_distance: float
     ) -> None:
-        self.points = points
-        self.sq_dist = np.full(points.n, np.inf)
-        self.gains = np.full(points.n, LAST)
-        self.seen = np.zeros(points.n, np.int64)
-        self.members = np.empty(capacity, np.int64)
-        self.sq_eps = np.empty(capacity)
-        self.sq_radii = np.empty(capacity)
+        self.points = backend.adopt(points)
+        self.capacity = capacity
         self.count = 0
         self.record = Record()
+        self.state: EntropyState = backend.EntropyState(self.points, capacity)
         self._backend = backend
+        self._anchored = False
         self._min_distance = min_distance
+        state = self.state
         self._pool = backend.EntropyPool(
-            points, self.gains, self.sq_dist, self.seen, self.members, self.sq_eps, min_distance
+            self.points,
+            state.gains,
+            state.sq_dist,
+            state.seen,
+            state.members,
+            state.sq_eps,
+            min_distance,
         )
 
     def apply_anchors(self, anchors: Points) -> None:
         """Count vectors from outside the pool as neighbours, without picking any."""
+        anchors = self._backend.adopt(anchors, self.points)
         for centre in range(anchors.n):
-            self._backend.min_update(self.points, anchors, centre, self.sq_dist)
+            self._backend.min_update(self.points, anchors, centre, self.state.sq_dist)
+        self._anchored = True
 
     def begin(self, prefix: npt.NDArray[np.int64]) -> None:
         """Select the given rows in their order, and give every candidate an upper bound."""
-        if len(prefix):
-            self._add_prefix(prefix)
-            self._backend.min_update(self.points, self.points, int(prefix[0]), self.sq_dist)
-        self._bound_gains()
-        if self.count == 1 and self.sq_eps[0] == np.inf and len(self.members) > 1:
-            self._second()
+        members = self._of_prefix(prefix) if len(prefix) else None
+        if members is not None:
+            self._backend.min_update(self.points, self.points, int(prefix[0]), self.state.sq_dist)
+        self.state.bound_gains(self._min_distance)
+        if members is not None:
+            self.state.put(0, prefix, *members)
+            self.count = len(prefix)
+        if self.count == 1 and not self._anchored and self.capacity > 1:
+            self._second(prefix)
         self._pool.start(self.count)
 
-    def _add_prefix(self, rows: npt.NDArray[np.int64]) -> None:
+    def _of_prefix(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The squares of each one's eps, and of its distance to those before it."""
         norms = None if self.points.norms is None else self.points.norms[rows]
         members = Points(self.points.data[rows], norms)
         in_order = schedule.Greedy(self._backend, members, members.n)
         in_order.add_prefix(np.arange(members.n))
-        anchored = self.sq_dist[rows]
-        self.sq_radii[: len(rows)] = np.minimum(in_order.state.sq_radii, anchored)
         sq_eps = np.full((len(rows), 1), np.inf)
         if len(rows) > 1:
             nearest = np.empty((len(rows), 1), np.int64)
             search = self._backend.Neighbours(members, members).search
             search(0, True, sq_eps, nearest, lambda done: None)
-        self.sq_eps[: len(rows)] = np.minimum(sq_eps[:, 0], anchored)
-        self.members[: len(rows)] = rows
-        self.count = len(rows)
+        anchored = self.state.sq_dist_of(rows)
+        _, sq_radii = in_order.state.result(members.n)
+        return np.minimum(sq_eps[:, 0], anchored), np.minimum(sq_radii, anchored)
 
-    def _second(self) -> None:
+    def _second(self, first: npt.NDArray[np.int64]) -> None:
         """Pick the farthest point from an only member."""
-        farthest = int(np.argmax(self.gains))
-        if self.gains[farthest] == NEVER:
+        farthest = self.state.farthest()
+        if farthest is None:
             return
-        sq_radius = self.sq_dist[farthest]
-        self.sq_eps[0] = self.sq_radii[1] = sq_radius
-        self.members[1], self.sq_eps[1] = farthest, sq_radius
+        row, sq_radius = farthest
+        both = np.full(2, sq_radius)
+        self.state.put(0, np.array([int(first[0]), row]), both, np.array([np.inf, sq_radius]))
         self.count = 2
-        self.gains[farthest] = NEVER
-
-    def _bound_gains(self) -> None:
-        finite = np.isfinite(self.sq_dist)
-        # Nothing is known of the first pick where there are no anchors; begin() has picked it.
-        self.gains[finite] = canonical.log_sq_dists(self.sq_dist[finite])
-        self.gains[self.sq_dist == 0] = LAST
-        self.gains[np.sqrt(self.sq_dist) <= self._min_distance] = NEVER
-        self.gains[self.members[: self.count]] = NEVER
 
     def run(self, progress: Progress) -> None:
         """Pick until the capacity is reached or no candidate is left."""
-        while self.count < len(self.members) and self.gains.max() > NEVER:
+        while self.count < self.capacity and self.state.any_left():
             self._round()
             progress.update(self.count)
         self.record.dense_pairs = self.points.n * self.count
         self.record.ball_pairs = self._pool.balls
 
     def _round(self) -> None:
-        record, clock = self.record, time.perf_counter
+        record, clock, state = self.record, time.perf_counter, self.state
         begin = clock()
         size = min(schedule.MAX_REFRESHED, max(schedule.MIN_REFRESHED, 2 * self.count))
-        rows, rival = schedule.leaders(self.gains, size, NEVER)
+        rows, rival = state.leaders(size)
         leaders_at = clock()
         filtered, evaluated = self._pool.refresh(rows, rival)
         refresh_at = clock()
-        active = rows[schedule.beats(self.gains[rows], rows, rival)]
         room = min(MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self.count // 2))
-        if len(active) > room:
-            best, (gain, position) = schedule.leaders(self.gains[active], room, NEVER)
-            active, rival = active[best], (gain, int(active[position]))
+        active, rival = state.active(rows, rival, room)
         record.rounds += 1
         record.refreshed += len(rows)
         record.active += len(active)
@@ -168,9 +236,9 @@ class GreedyEntropy:
         record.refresh_seconds += refresh_at - leaders_at
         if not len(active):
             return
-        last = min(len(self.members), self.count + len(active))
+        last = min(self.capacity, self.count + len(active))
         picked, filtered, evaluated = self._pool.pick(
-            active, rival, self.sq_radii[self.count : last]
+            active, rival, state.sq_radii[self.count : last]
         )
         self.count += picked
         record.pick_pairs += filtered
@@ -179,4 +247,5 @@ class GreedyEntropy:
 
     def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """The picks, int64 [M], and each one's distance to those before it, float64 [M]."""
-        return self.members[: self.count], np.sqrt(self.sq_radii[: self.count])
+        members, sq_radii = self.state.result(self.count)
+        return members, np.sqrt(sq_radii)

@@ -144,9 +144,9 @@ def greedy_select(
         min_distance = math.sqrt(2 * min_distance)
     selection: schedule.Greedy | greedy_entropy.GreedyEntropy
     if objective == "entropy":
-        selection = greedy_entropy.GreedyEntropy(module, points.on_host(), capacity, min_distance)
+        selection = greedy_entropy.GreedyEntropy(module, points, capacity, min_distance)
         if anchor_points is not None:
-            selection.apply_anchors(anchor_points.on_host())
+            selection.apply_anchors(anchor_points)
         selection.begin(prefix)
         selection.run(report)
     else:

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, frame, largest_code, sample
+from fastsel.greedy_entropy import EntropyState
 from fastsel.points import Points, Subset
 from fastsel.schedule import State
 from fastsel.sketch import MAX_ROWS, QUERIES, Trial, choose, depths
 
-__all__ = ["EntropyPool", "Neighbours", "Pool", "State"]
+__all__ = ["EntropyPool", "EntropyState", "Neighbours", "Pool", "State"]
 
 NAME = "cpu"
 

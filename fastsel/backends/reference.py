@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from fastsel import canonical
 from fastsel.gains import LAST, NEVER
+from fastsel.greedy_entropy import EntropyState
 from fastsel.points import Points
 from fastsel.schedule import State
 from fastsel.sketch import Trial
 
-__all__ = ["EntropyPool", "Neighbours", "Pool", "State"]
+__all__ = ["EntropyPool", "EntropyState", "Neighbours", "Pool", "State"]
 
 NAME = "reference"
 
