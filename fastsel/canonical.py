@@ -24,7 +24,7 @@ LOG_UNITS = 1 << 40
 LOG_OF_ZERO = -2048 * LOG_UNITS
 SQRT_HALF = 0.7071067811865476
 TWO_OVER_LOG_TWO = 2.8853900817779268
-_SERIES = tuple(TWO_OVER_LOG_TWO / power for power in range(21, 0, -2))
+LOG_SERIES = tuple(TWO_OVER_LOG_TWO / power for power in range(21, 0, -2))
 
 
 def sum_lanes(terms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -74,8 +74,8 @@ def log_sq_dists(sq_dist: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     exponent = exponent - low
     s = (fraction - 1.0) / (fraction + 1.0)
     square = s * s
-    series = np.full(s.shape, _SERIES[0])
-    for coefficient in _SERIES[1:]:
+    series = np.full(s.shape, LOG_SERIES[0])
+    for coefficient in LOG_SERIES[1:]:
         series = series * square + coefficient
     units = np.rint(series * s * LOG_UNITS).astype(np.int64) + exponent * np.int64(LOG_UNITS)
     return np.where(sq_dist > 0, units, LOG_OF_ZERO)

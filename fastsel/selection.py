@@ -134,8 +134,7 @@ def greedy_select(
             f"n_samples must be at most {greedy_entropy.MAX_SAMPLES} with objective='entropy', "
             f"got {capacity}"
         )
-    entropy = "objective='entropy'" if objective == "entropy" else None
-    module = resolve(backend, points, host_only=entropy)
+    module = resolve(backend, points)
     report = Progress(progress, "greedy selection", capacity)
 
     if min_distance is None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from fastsel.backends import cuda_ops, device
-from fastsel.backends.device import State
+from fastsel.backends.device import EntropyState, State
 from fastsel.points import Points
 
-__all__ = ["Neighbours", "Pool", "State"]
+__all__ = ["EntropyPool", "EntropyState", "Neighbours", "Pool", "State"]
 
 NAME = "cuda"
 OPERATIONS: ModuleType = cuda_ops
@@ -64,6 +64,12 @@ def min_update(points: Points, centres: Points, centre: int, sq_dist: Tensor) ->
 
 class Pool(device.Pool):
     """Candidates of a selection: the primitives of the lazy schedule."""
+
+    operations = OPERATIONS
+
+
+class EntropyPool(device.EntropyPool):
+    """Candidates of a greedy entropy selection."""
 
     operations = OPERATIONS
 

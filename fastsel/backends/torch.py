@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from fastsel.backends import device, torch_ops
-from fastsel.backends.device import State
+from fastsel.backends.device import EntropyState, State
 from fastsel.points import Points
 
-__all__ = ["Neighbours", "Pool", "State"]
+__all__ = ["EntropyPool", "EntropyState", "Neighbours", "Pool", "State"]
 
 NAME = "torch"
 OPERATIONS: ModuleType = torch_ops
@@ -44,6 +44,12 @@ def min_update(points: Points, centres: Points, centre: int, sq_dist: Tensor) ->
 
 class Pool(device.Pool):
     """Candidates of a selection: the primitives of the lazy schedule."""
+
+    operations = OPERATIONS
+
+
+class EntropyPool(device.EntropyPool):
+    """Candidates of a greedy entropy selection."""
 
     operations = OPERATIONS
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from fastsel import kernels
 from fastsel.backends import device
-from fastsel.backends.device import State
+from fastsel.backends.device import EntropyState, State
 from fastsel.kernels.launch import INTERPRETED
 from fastsel.kernels.tiles import OLDEST
 from fastsel.points import Points
 
-__all__ = ["Neighbours", "Pool", "State"]
+__all__ = ["EntropyPool", "EntropyState", "Neighbours", "Pool", "State"]
 
 NAME = "triton"
 OPERATIONS: ModuleType = kernels
@@ -62,6 +62,12 @@ def min_update(points: Points, centres: Points, centre: int, sq_dist: Tensor) ->
 
 class Pool(device.Pool):
     """Candidates of a selection: the primitives of the lazy schedule."""
+
+    operations = OPERATIONS
+
+
+class EntropyPool(device.EntropyPool):
+    """Candidates of a greedy entropy selection."""
 
     operations = OPERATIONS
 

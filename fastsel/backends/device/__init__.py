@@ -6,9 +6,10 @@ round of greedy selection waits for it once: to read how many points were picked
 by an atomic minimum, and applying a centre twice changes none, so a refresh takes all centres.
 """
 
+from fastsel.backends.device.entropy import EntropyPool, EntropyState
 from fastsel.backends.device.neighbours import Neighbours
 from fastsel.backends.device.points import adopt, min_update
 from fastsel.backends.device.pool import Pool
 from fastsel.backends.device.state import State
 
-__all__ = ["Neighbours", "Pool", "State", "adopt", "min_update"]
+__all__ = ["EntropyPool", "EntropyState", "Neighbours", "Pool", "State", "adopt", "min_update"]

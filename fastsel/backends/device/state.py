@@ -49,26 +49,13 @@ class State:
 
     def leaders(self, size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The `size` points of largest key, ascending in index, and the next one: the rival."""
-        # A stable sort leaves equal keys in order of index.
-        keys, order = self.keys.sort(descending=True, stable=True)
-        return order[:size].sort().values, _next(keys, order, size)
+        return leaders(self.keys, size)
 
     def active(
         self, rows: Tensor, rival: tuple[Tensor, Tensor], room: int
     ) -> tuple[Rows, tuple[Tensor, Tensor]]:
         """The rows that beat the rival, at most `room`, and the next point after them."""
-        keys, order = self.keys[rows].sort(descending=True, stable=True)
-        candidates = rows[order]
-        keys, candidates, own = keys[:room], candidates[:room], _next(keys, candidates, room)
-        rival_key, rival_row = rival
-        sooner = _beats(*own, rival_key, rival_row)
-        rival_key = torch.where(sooner, own[0], rival_key)
-        rival_row = torch.where(sooner, own[1], rival_row)
-        beats = _beats(keys, candidates, rival_key, rival_row)
-        # Those that are beaten go last, for the kernels to leave out.
-        last = torch.where(beats, candidates, candidates + len(self.keys))
-        index = candidates[last.argsort()]
-        return Rows(index, beats.sum(dtype=torch.int64)[None]), (rival_key, rival_row)
+        return active(self.keys, rows, rival, room)
 
     def mark_seen(self, rows: Rows, count: int) -> None:
         """Note that the rows have seen so many centres."""
@@ -122,12 +109,44 @@ class State:
         return torch.from_numpy(array).to(self.keys.device)
 
 
-def _next(keys: Tensor, rows: Tensor, place: int) -> tuple[Tensor, Tensor]:
-    """The unselected row at that place of sorted ones, as a rival; (-1, -1) where there is none."""
+def leaders(
+    keys: Tensor, size: int, selected: float = SELECTED
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The `size` points of largest key, ascending in index, and the next one: the rival."""
+    # A stable sort leaves equal keys in order of index.
+    keys, order = keys.sort(descending=True, stable=True)
+    return order[:size].sort().values, _next(keys, order, size, selected)
+
+
+def active(
+    keys: Tensor,
+    rows: Tensor,
+    rival: tuple[Tensor, Tensor],
+    room: int,
+    selected: float = SELECTED,
+) -> tuple[Rows, tuple[Tensor, Tensor]]:
+    """The rows that beat the rival, at most `room`, and the next point after them."""
+    n = len(keys)
+    keys, order = keys[rows].sort(descending=True, stable=True)
+    candidates = rows[order]
+    keys, candidates, own = keys[:room], candidates[:room], _next(keys, candidates, room, selected)
+    rival_key, rival_row = rival
+    sooner = _beats(*own, rival_key, rival_row)
+    rival_key = torch.where(sooner, own[0], rival_key)
+    rival_row = torch.where(sooner, own[1], rival_row)
+    beats = _beats(keys, candidates, rival_key, rival_row)
+    # Those that are beaten go last, for the kernels to leave out.
+    last = torch.where(beats, candidates, candidates + n)
+    index = candidates[last.argsort()]
+    return Rows(index, beats.sum(dtype=torch.int64)[None]), (rival_key, rival_row)
+
+
+def _next(keys: Tensor, rows: Tensor, place: int, selected: float) -> tuple[Tensor, Tensor]:
+    """The unselected row at that place of sorted ones, as a rival; row -1 where there is none."""
     if place >= len(keys):
-        return keys.new_full((1,), SELECTED), rows.new_full((1,), -1)
+        return keys.new_full((1,), selected), rows.new_full((1,), -1)
     key, row = keys[place : place + 1], rows[place : place + 1]
-    return key, torch.where(key > SELECTED, row, -1)
+    return key, torch.where(key > selected, row, -1)
 
 
 def _beats(keys: Tensor, rows: Tensor, rival_key: Tensor, rival_row: Tensor) -> Tensor:
