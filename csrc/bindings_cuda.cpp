@@ -20,9 +20,14 @@ using fastsel::Codes;
 using fastsel::Dtype;
 using fastsel::Matrix;
 using fastsel::cuda::Active;
+using fastsel::cuda::Balls;
 using fastsel::cuda::CodeRows;
+using fastsel::cuda::EntropyPicks;
+using fastsel::cuda::EntropyRound;
+using fastsel::cuda::Members;
 using fastsel::cuda::Pairs;
 using fastsel::cuda::Picks;
+using fastsel::cuda::Runs;
 using fastsel::cuda::Stream;
 
 using Address = uintptr_t;
@@ -197,6 +202,105 @@ void accept(const ActiveArgument& active, Address limits, int64_t n_limits,
       stream_of(stream));
 }
 
+// rows, members, logs, count, capacity
+using BallsArgument = std::tuple<Address, Address, Address, Address, int64_t>;
+
+Balls balls_of(const BallsArgument& argument) {
+  const auto& [rows, members, logs, count, capacity] = argument;
+  require(capacity >= 1, "balls must have room");
+  return {pointer<int32_t>(rows, "balls' rows must be int32 [capacity]"),
+          pointer<int32_t>(members, "balls' members must be int32 [capacity]"),
+          pointer<int64_t>(logs, "balls' logs must be int64 [capacity]"),
+          pointer<int64_t>(count, "balls' count must be int64 [1]"), capacity};
+}
+
+// members, log_eps, first, of the members that are looked at
+using MembersArgument = std::tuple<Address, Address, int64_t>;
+
+// first, others, logs
+using RunsArgument = std::tuple<Address, Address, Address>;
+
+Runs runs_of(const RunsArgument& argument) {
+  const auto& [first, others, logs] = argument;
+  return {pointer<const int64_t>(first, "runs must begin at int64 [n + 1]"),
+          pointer<const int32_t>(others, "runs must be int32 [entries]"),
+          pointer<const int64_t>(logs, "logs of runs must be int64 [entries]")};
+}
+
+void enter_balls(const MatrixArgument& points, const MembersArgument& members, Address rows,
+                 const PairsArgument& pairs, Address seen, Address gains,
+                 const BallsArgument& balls, Address stream) {
+  const auto& [numbers, log_eps, first] = members;
+  require(first >= 0, "first must be at least 0");
+  const Members listed = {pointer<const int64_t>(numbers, "members must be int64 [m]"),
+                          pointer<const int64_t>(log_eps, "log_eps must be int64 [m]"), first};
+  fastsel::cuda::enter_balls(
+      matrix(points), listed, pointer<const int64_t>(rows, "rows must be int64 [r]"),
+      pairs_of(pairs), pointer<const int64_t>(seen, "seen must be int64 [n]"),
+      pointer<int64_t>(gains, "gains must be int64 [n]"), balls_of(balls), stream_of(stream));
+}
+
+void renew_gains(Address rows, Address before, int64_t n, Address sq_dist, double least,
+                 Address gains, Address stream) {
+  require(n >= 1, "rows must be int64 [r], r >= 1");
+  fastsel::cuda::renew_gains(pointer<const int64_t>(rows, "rows must be int64 [r]"),
+                             pointer<const double>(before, "before must be float64 [r]"), n,
+                             pointer<const double>(sq_dist, "sq_dist must be float64 [n]"), least,
+                             pointer<int64_t>(gains, "gains must be int64 [n]"), stream_of(stream));
+}
+
+// matrix, rows, n, place, runs of rows, runs of members, n_members
+using RoundArgument =
+    std::tuple<Address, Address, int64_t, Address, RunsArgument, RunsArgument, int64_t>;
+
+// gains, sq_dist, log_eps
+using GainsArgument = std::tuple<Address, Address, Address>;
+
+// members, sq_eps, sq_radii, places, counts, capacity
+using EntropyPicksArgument = std::tuple<Address, Address, Address, Address, Address, int64_t>;
+
+void entropy_pick(const RoundArgument& round, Address rival, Address rival_row, double least,
+                  const GainsArgument& known, const EntropyPicksArgument& picks, Address stream) {
+  const auto& [matrix, rows, n, place, of_row, of_member, n_members] = round;
+  const auto& [gains, sq_dist, log_eps] = known;
+  const auto& [members, sq_eps, sq_radii, places, counts, capacity] = picks;
+  require(1 <= n && n <= fastsel::cuda::kMaxActive, "at most 2048 active rows");
+  require(n_members >= 0 && capacity >= 1, "members must be int64 [capacity], capacity >= 1");
+  const EntropyRound given = {pointer<const double>(matrix, "matrix must be float64 [a, a]"),
+                              pointer<const int64_t>(rows, "rows must be int64 [a]"),
+                              n,
+                              pointer<const int32_t>(place, "place must be int32 [n]"),
+                              runs_of(of_row),
+                              runs_of(of_member),
+                              n_members,
+                              pointer<const int64_t>(rival, "rival's gain must be int64 [1]"),
+                              pointer<const int64_t>(rival_row, "rival's row must be int64 [1]"),
+                              least,
+                              pointer<int64_t>(gains, "gains must be int64 [n]"),
+                              pointer<double>(sq_dist, "sq_dist must be float64 [n]"),
+                              pointer<int64_t>(log_eps, "log_eps must be int64 [m]")};
+  const EntropyPicks out = {pointer<int64_t>(members, "members must be int64 [capacity]"),
+                            pointer<double>(sq_eps, "sq_eps must be float64 [capacity]"),
+                            pointer<double>(sq_radii, "sq_radii must be float64 [capacity]"),
+                            pointer<int64_t>(places, "places must be int64 [capacity]"),
+                            pointer<int64_t>(counts, "counts must be int64 [2]"),
+                            capacity};
+  fastsel::cuda::entropy_pick(given, out, stream_of(stream));
+}
+
+void enter_picks(Address matrix, Address rows, int64_t n, Address gains, Address places,
+                 Address sq_eps, int64_t n_picks, int64_t first, const BallsArgument& balls,
+                 Address stream) {
+  require(1 <= n && n <= fastsel::cuda::kMaxActive, "at most 2048 active rows");
+  require(1 <= n_picks && n_picks <= n, "picks must be among the rows");
+  fastsel::cuda::enter_picks(pointer<const double>(matrix, "matrix must be float64 [a, a]"),
+                             pointer<const int64_t>(rows, "rows must be int64 [a]"), n,
+                             pointer<const int64_t>(gains, "gains must be int64 [n]"),
+                             pointer<const int64_t>(places, "places must be int64 [picks]"),
+                             pointer<const double>(sq_eps, "sq_eps must be float64 [picks]"),
+                             n_picks, first, balls_of(balls), stream_of(stream));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(FASTSEL_MODULE, m) {
@@ -209,4 +313,8 @@ PYBIND11_MODULE(FASTSEL_MODULE, m) {
   m.def("sq_dist_matrix", sq_dist_matrix);
   m.def("pick", pick);
   m.def("accept", accept);
+  m.def("enter_balls", enter_balls);
+  m.def("renew_gains", renew_gains);
+  m.def("entropy_pick", entropy_pick);
+  m.def("enter_picks", enter_picks);
 }

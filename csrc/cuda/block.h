@@ -46,6 +46,22 @@ struct Keys {
   }
 };
 
+// A key and its position, in the order in which rows are picked: the larger `order` first, then
+// the smaller position.
+struct Candidate {
+  uint64_t order;
+  uint32_t position;
+};
+
+__device__ inline Candidate first_in_warp(Candidate mine) {
+  const auto high = static_cast<uint32_t>(mine.order >> 32);
+  const uint32_t top_high = __reduce_max_sync(kAllLanes, high);
+  const uint32_t low = high == top_high ? static_cast<uint32_t>(mine.order) : 0;
+  const uint32_t top_low = __reduce_max_sync(kAllLanes, low);
+  const uint64_t top = static_cast<uint64_t>(top_high) << 32 | top_low;
+  return {top, __reduce_min_sync(kAllLanes, mine.order == top ? mine.position : kNone)};
+}
+
 // Reductions over the block take turns with two of these: one barrier then suffices, as nobody
 // writes to the one that others may still read.
 template <class T>

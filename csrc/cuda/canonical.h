@@ -72,6 +72,39 @@ __device__ inline double sq_dist(const X& x, const Y& y, int64_t dim) {
   return sum_lanes(sum);
 }
 
+constexpr int64_t kLogUnits = int64_t{1} << 40;
+constexpr int64_t kLogOfZero = -2048 * kLogUnits;
+
+// The logarithm of log_sq_dists in fastsel/canonical.py, which tells the reasons, of a finite
+// squared distance, in units of 2^-40.
+__device__ inline int64_t log_sq_dist(double value) {
+  if (!(value > 0.0)) return kLogOfZero;
+  int64_t exponent = 0;
+  if (value < 0x1p-1022) {  // subnormal
+    value = __dmul_rn(value, 0x1p60);
+    exponent = -60;
+  }
+  auto bits = static_cast<uint64_t>(__double_as_longlong(value));
+  exponent += static_cast<int64_t>(bits >> 52) - 1022;
+  bits = (bits & 0x000ffffffffffc00u) | 0x3fe0000000000000u;  // 43 bits of [1/2, 1)
+  double fraction = __longlong_as_double(static_cast<long long>(bits));
+  if (fraction < 0.7071067811865476) {
+    fraction = __dmul_rn(fraction, 2.0);
+    --exponent;
+  }
+  const double s = __ddiv_rn(__dsub_rn(fraction, 1.0), __dadd_rn(fraction, 1.0));
+  const double square = __dmul_rn(s, s);
+  double series = 2.8853900817779268 / 21.0;
+#pragma unroll
+  for (int power = 19; power > 0; power -= 2) {
+    series = __dadd_rn(__dmul_rn(series, square), 2.8853900817779268 / power);
+  }
+  constexpr double kRounder = 0x1.8p52;  // added and subtracted, rounds to the nearest integer
+  const double scaled = __dmul_rn(__dmul_rn(series, s), 0x1p40);
+  const double units = __dsub_rn(__dadd_rn(scaled, kRounder), kRounder);
+  return static_cast<int64_t>(units) + exponent * kLogUnits;
+}
+
 // Calls f with the Rows of a matrix.
 template <class F>
 void with_rows(const Matrix& m, const F& f) {

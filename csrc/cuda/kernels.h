@@ -50,6 +50,56 @@ struct Active {
 };
 constexpr int64_t kMaxActive = 2048;
 
+// A list of entries, in any order: a candidate that lies in the ball of a member, by its number.
+struct Balls {
+  int32_t* rows;     // [capacity]
+  int32_t* members;  // [capacity]
+  int64_t* logs;     // [capacity], of the squared distance
+  int64_t* count;    // [1]
+  int64_t capacity;
+};
+
+// Entries of balls by one of their sides: those of number i are first[i] .. first[i + 1] - 1.
+struct Runs {
+  const int64_t* first;
+  const int32_t* others;  // the other side
+  const int64_t* logs;
+};
+
+// The members of a selection by entropy, and the logarithms of the squares of their radii.
+struct Members {
+  const int64_t* rows;
+  const int64_t* log_eps;
+  int64_t first;  // those from this one on are looked at
+};
+
+// The active rows of a round by entropy, which have seen every member.
+struct EntropyRound {
+  const double* matrix;  // [n, n], canonical squared distances among them
+  const int64_t* rows;   // [n], ascending
+  int64_t n;             // at most kMaxActive
+  const int32_t* place;  // [points], the position of each of the rows, else -1
+  Runs of_row;           // by position: the members in whose balls a row lies
+  Runs of_member;        // by member: the candidates in its ball
+  int64_t n_members;     // before the round
+  const int64_t* rival;  // [1], its gain
+  const int64_t* rival_row;
+  double least;      // a squared distance up to this is too small
+  int64_t* gains;    // [points]
+  double* sq_dist;   // [points]
+  int64_t* log_eps;  // [n_members + capacity]
+};
+
+// What a round by entropy picks.
+struct EntropyPicks {
+  int64_t* members;  // [capacity]
+  double* sq_eps;    // [capacity]
+  double* sq_radii;  // [capacity]
+  int64_t* places;   // [capacity], positions among the active rows
+  int64_t* counts;   // [2], of picks, and of the entries that enter_picks makes of them
+  int64_t capacity;
+};
+
 // Lowers sq_dist[i], for every row i, to its canonical squared distance to `centre`, float64 [dim].
 void min_update(const Matrix& points, const double* centre, double* sq_dist, Stream stream);
 
@@ -88,5 +138,26 @@ void pick(const Active& active, const double* rival_key, const int64_t* rival_ro
 // number of the sweep that accepted pick i. Keys as in `pick`.
 void accept(const Active& active, const double* limits, int64_t n_limits, const Picks& picks,
             int64_t* sweeps, Stream stream);
+
+// For every listed pair (m, r): enters candidate rows[r] into the ball of member first + m, if it
+// lies there, at a distance above 0, and has not seen the member. Its gain falls by what it takes.
+void enter_balls(const Matrix& points, const Members& members, const int64_t* rows,
+                 const Pairs& pairs, const int64_t* seen, int64_t* gains, const Balls& balls,
+                 Stream stream);
+
+// Gains of some rows [n] account for their distances, which were `before` [n].
+void renew_gains(const int64_t* rows, const double* before, int64_t n, const double* sq_dist,
+                 double least, int64_t* gains, Stream stream);
+
+// Greedy picks by gain among active rows: the row of largest gain, the first of equals, as long as
+// it beats the rival and all rows outside, whose gains rise where balls shrink. Gains, distances
+// and radii account for every pick.
+void entropy_pick(const EntropyRound& round, const EntropyPicks& picks, Stream stream);
+
+// Enters active rows [n] into the balls of n_picks among them, members from `first` on, as
+// entropy_pick leaves gains, places and sq_eps.
+void enter_picks(const double* matrix, const int64_t* rows, int64_t n, const int64_t* gains,
+                 const int64_t* places, const double* sq_eps, int64_t n_picks, int64_t first,
+                 const Balls& balls, Stream stream);
 
 }  // namespace fastsel::cuda

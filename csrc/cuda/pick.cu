@@ -5,25 +5,9 @@ namespace fastsel::cuda {
 
 namespace {
 
-// A key and its position, in the order in which rows are picked: the larger `order` first, then
-// the smaller position.
-struct Candidate {
-  uint64_t order;
-  uint32_t position;
-};
-
 // Numbers that are not negative order like their bits; 0 is left for the others.
 __device__ uint64_t order_of(double key) {
   return key < 0.0 ? 0 : static_cast<uint64_t>(__double_as_longlong(key)) + 1;
-}
-
-__device__ Candidate first_in_warp(Candidate mine) {
-  const auto high = static_cast<uint32_t>(mine.order >> 32);
-  const uint32_t top_high = __reduce_max_sync(kAllLanes, high);
-  const uint32_t low = high == top_high ? static_cast<uint32_t>(mine.order) : 0;
-  const uint32_t top_low = __reduce_max_sync(kAllLanes, low);
-  const uint64_t top = static_cast<uint64_t>(top_high) << 32 | top_low;
-  return {top, __reduce_min_sync(kAllLanes, mine.order == top ? mine.position : kNone)};
 }
 
 struct PickShared {

@@ -15,7 +15,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from fastsel.backends.torch_ops import Codes
+from fastsel.backends.torch_ops import Balls, Codes, Runs
 from fastsel.points import Points
 
 DTYPES = {
@@ -195,6 +195,125 @@ def accept(
         )
 
 
+def enter_balls(
+    points: Points,
+    members: Tensor,
+    first: int,
+    rows: Tensor,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    seen: Tensor,
+    log_eps: Tensor,
+    gains: Tensor,
+    balls: Balls,
+) -> None:
+    """Enter candidate rows[r] into the ball of member first + m, for every listed pair (m, r)."""
+    n = len(members)
+    with _stream(gains) as stream:
+        _native().enter_balls(
+            _matrix(points),
+            (_address(members, torch.int64, n), _address(log_eps, torch.int64, n), first),
+            _address(rows, torch.int64, len(rows)),
+            _pairs(pairs, n_pairs),
+            _address(seen, torch.int64, points.n),
+            _address(gains, torch.int64, points.n),
+            _balls(balls),
+            stream,
+        )
+
+
+def renew_gains(rows: Tensor, before: Tensor, sq_dist: Tensor, least: float, gains: Tensor) -> None:
+    """Gains of some rows account for their distances, which were `before`."""
+    n = len(rows)
+    with _stream(gains) as stream:
+        _native().renew_gains(
+            _address(rows, torch.int64, n),
+            _address(before, torch.float64, n),
+            n,
+            _address(sq_dist, torch.float64, len(gains)),
+            least,
+            _address(gains, torch.int64, len(gains)),
+            stream,
+        )
+
+
+def entropy_pick(
+    matrix: Tensor,
+    rows: Tensor,
+    place: Tensor,
+    of_row: Runs,
+    of_member: Runs,
+    rival_gain: Tensor,
+    rival_row: Tensor,
+    least: float,
+    gains: Tensor,
+    sq_dist: Tensor,
+    log_eps: Tensor,
+    members: Tensor,
+    sq_eps: Tensor,
+    sq_radii: Tensor,
+    places: Tensor,
+    counts: Tensor,
+) -> None:
+    """Greedy picks by gain among `rows`, ascending, which have seen every member."""
+    a, n, m, capacity = len(rows), len(gains), len(of_member.first) - 1, len(members)
+    with _stream(gains) as stream:
+        _native().entropy_pick(
+            (
+                _address(matrix, torch.float64, a, a),
+                _address(rows, torch.int64, a),
+                a,
+                _address(place, torch.int32, n),
+                _runs(of_row, a),
+                _runs(of_member, m),
+                m,
+            ),
+            _address(rival_gain, torch.int64, 1),
+            _address(rival_row, torch.int64, 1),
+            least,
+            (
+                _address(gains, torch.int64, n),
+                _address(sq_dist, torch.float64, n),
+                _address(log_eps, torch.int64, m + capacity),
+            ),
+            (
+                _address(members, torch.int64, capacity),
+                _address(sq_eps, torch.float64, capacity),
+                _address(sq_radii, torch.float64, capacity),
+                _address(places, torch.int64, capacity),
+                _address(counts, torch.int64, 2),
+                capacity,
+            ),
+            stream,
+        )
+
+
+def enter_picks(
+    matrix: Tensor,
+    rows: Tensor,
+    gains: Tensor,
+    places: Tensor,
+    sq_eps: Tensor,
+    first: int,
+    balls: Balls,
+) -> None:
+    """Enter rows into the balls of picks among them, members first, first + 1, ..."""
+    a, picked = len(rows), len(places)
+    with _stream(gains) as stream:
+        _native().enter_picks(
+            _address(matrix, torch.float64, a, a),
+            _address(rows, torch.int64, a),
+            a,
+            _address(gains, torch.int64, len(gains)),
+            _address(places, torch.int64, picked),
+            _address(sq_eps, torch.float64, picked),
+            picked,
+            first,
+            _balls(balls),
+            stream,
+        )
+
+
 def _address(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
     if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_contiguous():
         raise ValueError(
@@ -221,6 +340,26 @@ def _listed(codes: Codes, rows: Tensor) -> tuple[tuple[int, ...], int, int]:
 def _pairs(pairs: Tensor, n_pairs: Tensor) -> tuple[int, int, int]:
     n = len(pairs)
     return _address(pairs, torch.int32, n, 2), n, _address(n_pairs, torch.int64, 1)
+
+
+def _balls(balls: Balls) -> tuple[int, int, int, int, int]:
+    n = len(balls.logs)
+    return (
+        _address(balls.rows, torch.int32, n),
+        _address(balls.members, torch.int32, n),
+        _address(balls.logs, torch.int64, n),
+        _address(balls.count, torch.int64, 1),
+        n,
+    )
+
+
+def _runs(runs: Runs, n: int) -> tuple[int, int, int]:
+    entries = len(runs.logs)
+    return (
+        _address(runs.first, torch.int64, n + 1),
+        _address(runs.others, torch.int32, entries),
+        _address(runs.logs, torch.int64, entries),
+    )
 
 
 def _active(

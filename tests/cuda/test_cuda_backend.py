@@ -65,6 +65,22 @@ def test_threshold_decay_select(case):
     assert_same(fastsel.threshold_decay_select, x, len(x) // 3, return_sweeps=True)
 
 
+@pytest.mark.parametrize("case", case_params(min_n=2, max_n=200))
+def test_greedy_entropy(case):
+    x = CASES[case]
+    for m in sorted({len(x) // 2 + 1, len(x)} if len(x) < 100 else {len(x) // 2}):
+        assert_same(fastsel.greedy_select, x, m, objective="entropy", return_distances=True)
+
+
+def test_greedy_entropy_with_what_was_before():
+    x = CASES["normal-65x8"]
+    options = {"objective": "entropy", "return_distances": True}
+    assert_same(fastsel.greedy_select, x, 65, initial=[9, 3, 12], metric="cosine", **options)
+    assert_same(fastsel.greedy_select, x[3:], 40, anchors=x[:3], **options)
+    assert_same(fastsel.greedy_select, x, 65, min_distance=2.5, **options)
+    assert_same(fastsel.greedy_select, CASES["duplicates"], 65, min_distance=0.0, **options)
+
+
 @pytest.mark.parametrize("k", [1, 9, 64])
 @pytest.mark.parametrize("case", ["normal-65x8", "lattice-3d", "one-ulp", "scales", "translated"])
 def test_knn(case, k):
