@@ -4,21 +4,29 @@ The operations are those of fastsel/backends/torch_ops.py, which says what each 
 """
 
 from fastsel.kernels.accept import accept
+from fastsel.kernels.enter_balls import enter_balls
+from fastsel.kernels.enter_picks import enter_picks
+from fastsel.kernels.entropy_pick import entropy_pick
 from fastsel.kernels.group_min import group_min
 from fastsel.kernels.min_update import min_update
 from fastsel.kernels.pair_min import pair_min
 from fastsel.kernels.pair_sq_dists import pair_sq_dists
 from fastsel.kernels.pick import pick
+from fastsel.kernels.renew_gains import renew_gains
 from fastsel.kernels.sq_dist_matrix import sq_dist_matrix
 from fastsel.kernels.survivors import survivors
 
 __all__ = [
     "accept",
+    "enter_balls",
+    "enter_picks",
+    "entropy_pick",
     "group_min",
     "min_update",
     "pair_min",
     "pair_sq_dists",
     "pick",
+    "renew_gains",
     "sq_dist_matrix",
     "survivors",
 ]

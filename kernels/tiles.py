@@ -39,6 +39,14 @@ _CANONICAL = {
 # Of `pick` and `accept` only the warps matter: the one program holds all active rows.
 _CHAIN = {"pick": Tile(1, warps=16), "accept": Tile(1, warps=16)}
 
+# rows: of entropy_pick, the entries of a ball that are taken at a time.
+_ENTROPY = {
+    "enter_balls": Tile(32),
+    "renew_gains": Tile(128),
+    "enter_picks": Tile(128),
+    "entropy_pick": Tile(512, warps=16),
+}
+
 # In the interpreter a program costs the more, the more there are, whatever they hold.
 INTERPRETER = {
     "min_update": Tile(1024),
@@ -47,6 +55,10 @@ INTERPRETER = {
     "sq_dist_matrix": Tile(64),
     "pick": Tile(1),
     "accept": Tile(1),
+    "enter_balls": Tile(1024),
+    "renew_gains": Tile(1024),
+    "enter_picks": Tile(1024),
+    "entropy_pick": Tile(512),
     "group_min": Tile(128, 128, 64),
     "survivors": Tile(128, 128, 64),
 }
@@ -56,12 +68,14 @@ TILES: dict[int, dict[str, Tile]] = {
     80: {
         **_CANONICAL,
         **_CHAIN,
+        **_ENTROPY,
         "group_min": Tile(128, 128, 64, warps=8, stages=3),
         "survivors": Tile(128, 128, 64, warps=8, stages=3),
     },
     90: {
         **_CANONICAL,
         **_CHAIN,
+        **_ENTROPY,
         "group_min": Tile(128, 128, 64, warps=8, stages=4),
         "survivors": Tile(128, 128, 64, warps=8, stages=4),
     },
@@ -70,6 +84,7 @@ TILES: dict[int, dict[str, Tile]] = {
     100: {
         **_CANONICAL,
         **_CHAIN,
+        **_ENTROPY,
         "group_min": Tile(128, 64, 64, warps=8, stages=4),
         "survivors": Tile(128, 64, 64, warps=8, stages=4),
     },

@@ -23,15 +23,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction, mangle_type
 
-from fastsel.backends.torch_ops import Codes
+from fastsel.backends.torch_ops import Balls, Codes, Runs
 from fastsel.kernels.tiles import TILES
 from fastsel.points import Points
 
 N, DIM = 64, 20
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
-CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix")
-CHAINS = ("pick", "accept")
+CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix", "enter_balls")
+CHAINS = ("pick", "accept", "entropy_pick")
 
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
@@ -47,6 +47,9 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
     pairs = torch.zeros((N, 2), dtype=torch.int32)
     matrix = torch.ones((active, active), dtype=torch.float64)
     state = (matrix, torch.arange(active), floats, one)
+    numbers = rows.int()
+    balls = Balls(numbers, numbers, rows, one)
+    round = (matrix, torch.arange(active), numbers, Runs(rows, numbers, rows))
     return {
         "min_update": (points, floats, floats),
         "pair_min": (points, rows, points, rows, pairs, one, floats),
@@ -56,6 +59,24 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
         "survivors": (codes, rows, codes, rows, singles, pairs, one, singles.to(torch.uint8)),
         "pick": (*state, floats[:1], one, 0.0, rows, floats, one),
         "accept": (*state, floats, rows, rows, floats, one),
+        "enter_balls": (points, rows, 0, rows, pairs, one, rows, rows, rows, balls),
+        "renew_gains": (rows, floats, floats, 0.0, rows),
+        "entropy_pick": (
+            *round,
+            Runs(rows, numbers, rows),
+            one,
+            one,
+            0.0,
+            rows,
+            floats,
+            rows,
+            rows,
+            floats,
+            floats,
+            rows,
+            rows,
+        ),
+        "enter_picks": (matrix, torch.arange(active), rows, rows, floats, 0, balls),
     }[operation]
 
 
