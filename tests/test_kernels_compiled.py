@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # What a program may have of shared memory, by NVIDIA's CUDA C++ Programming Guide.
 SHARED_BYTES = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 
-# Bytes of registers that a thread may have to keep in memory: some where products end, once a tile;
-# none elsewhere.
-SPILLED_BYTES = {"group_min": 160, "survivors": 160}
+# Bytes of registers that a thread may have to keep in memory: some where products end, once a tile,
+# and of 16 warps, which may have no more, some of what each has of its active rows.
+SPILLED_BYTES = {"group_min": 160, "survivors": 160, "entropy_pick": 64}
 
 # The instructions of int8 products.
 TENSOR_CORES = {

@@ -10,7 +10,9 @@ import pytest
 from cases import CASES
 from devices import PLACES, torch
 
+from fastsel import canonical
 from fastsel.backends import torch_ops
+from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
 
 pytest.importorskip("triton")
@@ -317,6 +319,249 @@ def test_accept(place, case, n, capacity, begin, limits):
         same(tensor[begin:end], [item[column] for item in expected])
     assert (picks[end:] == -7).all()
     same(state[2], keys)
+
+
+def entropy_state(x, n_members, device):
+    """Members, with candidates that have seen all of them, as greedy entropy has them.
+
+    Returns distances, logarithms of radii, gains, and the entries (candidate, member, log).
+    """
+    dist = oracle.sq_dists(x, x)
+    members = np.arange(n_members)
+    among = dist[:n_members, :n_members].copy()
+    np.fill_diagonal(among, np.inf)
+    log_eps = oracle.log_sq_dists(among.min(axis=1))
+    nearest = dist[:, :n_members].min(axis=1)
+    logs = oracle.log_sq_dists(dist[:, :n_members])
+    inside = (dist[:, :n_members] > 0) & (logs < log_eps)
+    gains = oracle.log_sq_dists(nearest) + np.where(inside, logs - log_eps, 0).sum(axis=1)
+    gains[nearest == 0] = LAST
+    gains[members] = NEVER
+    entries = [(r, m, logs[r, m]) for r, m in np.argwhere(inside) if gains[r] > NEVER]
+    return dist, log_eps, gains, nearest, entries
+
+
+def runs_of(entries, side, n, device):
+    """The entries by their first (0) or second (1) side, as an operation takes them."""
+    entries = sorted(entries, key=lambda entry: entry[side])
+    keys = np.array([entry[side] for entry in entries], np.int64)
+    others = np.array([entry[1 - side] for entry in entries], np.int32)
+    logs = [entry[2] for entry in entries]
+    first = np.searchsorted(keys, np.arange(n + 1))
+    unused = np.array([-7], np.int32)
+    return torch_ops.Runs(
+        int64(first, device),
+        torch.from_numpy(np.concatenate([others, unused])).to(device),
+        int64([*logs, -7], device),
+    )
+
+
+def empty_balls(capacity, device, begin):
+    numbers = torch.full((2, capacity), -7, dtype=torch.int32, device=device)
+    logs = torch.full((capacity,), -7, dtype=torch.int64, device=device)
+    return torch_ops.Balls(*numbers, logs, count_of(begin, device))
+
+
+def entries_of(balls, begin):
+    rows, members, logs, count = (part.cpu().numpy() for part in balls)
+    assert (rows[:begin] == -7).all()
+    assert (rows[count[0] :] == -7).all()
+    listed = slice(begin, count[0])
+    found = zip(rows[listed], members[listed], logs[listed], strict=True)
+    return sorted(tuple(map(int, entry)) for entry in found)
+
+
+@pytest.mark.parametrize(("dtype", "cosine"), [(d, c) for d in DTYPES for c in (False, True)])
+@pytest.mark.parametrize("case", ["normal-65x8", "duplicates"])
+def test_enter_balls(place, case, dtype, cosine):
+    operations, device = place
+    points, wide = points_of(CASES[case], device, dtype, cosine)
+    n, n_members, first = len(wide), 20, 4
+    _, log_eps, gains, _, entries = entropy_state(wide, n_members, device)
+    gains[30] = LAST
+    rows = np.arange(n)[:n_members:-1].copy()
+    seen = np.random.default_rng(6).integers(0, n_members + 1, n)
+    pairs = np.stack(
+        np.meshgrid(np.arange(n_members - first), np.arange(len(rows)), indexing="ij"), axis=-1
+    ).reshape(-1, 2)
+    unread = np.full((9, 2), 2**30)
+    expected, expected_gains = [], gains.copy()
+    for r, m, log in entries:
+        if r in rows and m >= first and m >= seen[r]:
+            expected.append((int(r), int(m), int(log)))
+            expected_gains[r] += 0 if gains[r] == LAST else log - log_eps[m]
+    balls, ours = empty_balls(len(expected) + 5, device, 3), int64(gains, device)
+    operations.enter_balls(
+        points,
+        int64(np.arange(n_members), device),
+        first,
+        int64(rows, device),
+        torch.from_numpy(np.concatenate([pairs, unread]).astype(np.int32)).to(device),
+        count_of(len(pairs), device),
+        int64(seen, device),
+        int64(log_eps, device),
+        ours,
+        balls,
+    )
+    assert expected
+    assert entries_of(balls, 3) == sorted(expected)
+    same(ours, expected_gains)
+
+
+def special_distances():
+    """Squared distances around every binade's ends and the ends of the series, and subnormal."""
+    rng = np.random.default_rng(7)
+    powers = 2.0 ** np.arange(-1022, 990)
+    ends = np.concatenate([powers, powers * np.sqrt(0.5), np.exp(rng.uniform(-744, 680, 2000))])
+    near = [np.nextafter(ends, side) for side in (0.0, np.inf)]
+    subnormal = 5e-324 * np.array([1, 2, 3, 1000, 2**51, 2**52 - 1])
+    return np.concatenate([ends, *near, ends * (1 + 2.0**-42), subnormal, [0.0]])
+
+
+@pytest.mark.parametrize("least", [-1.0, 0.0, 1.0])
+def test_renew_gains_takes_canonical_logarithms(place, least):
+    operations, device = place
+    now = special_distances()
+    n = len(now)
+    before = np.where(np.arange(n) % 2 == 0, now * 2.0, np.maximum(now, 0.25))
+    before[before == 0] = 3.0
+    gains = np.random.default_rng(8).integers(-(2**50), 2**50, n)
+    gains[:3] = LAST
+    gains[3:6] = NEVER
+    now[:3] = before[:3] = 0.0
+    rows = np.random.default_rng(9).permutation(n)[: n - 1]
+    changed = gains + oracle.log_sq_dists(now) - oracle.log_sq_dists(before)
+    changed[gains <= LAST] = gains[gains <= LAST]
+    changed[(now == 0) & (gains > LAST)] = LAST
+    changed[now <= least] = NEVER
+    expected = gains.copy()
+    expected[rows] = changed[rows]
+    ours = int64(gains, device)
+    operations.renew_gains(
+        int64(rows, device),
+        torch.from_numpy(before[rows]).to(device),
+        torch.from_numpy(now).to(device),
+        least,
+        ours,
+    )
+    same(ours, expected)
+
+
+def entropy_picks(dist, n_members, rows, rival, capacity, least):
+    """Picks by the sum over all members and candidates, computed anew each time.
+
+    Returns them, the members then, with their radii, and the gains and nearest distances.
+    """
+    members = list(range(n_members))
+    ends = oracle.log_sq_dists
+    passed = set()
+    while True:
+        among = dist[np.ix_(members, members)].copy()
+        among[among == 0] = np.inf  # itself; a duplicate has no ball
+        sq_eps = among.min(axis=1)
+        nearest = dist[:, members].min(axis=1)
+        inside = (dist[:, members] > 0) & (dist[:, members] < sq_eps)
+        logs = ends(np.where(inside, dist[:, members], 1.0))
+        radii = ends(sq_eps)
+        gains = ends(nearest) + np.where(inside, logs - radii, 0).sum(axis=1)
+        gains[nearest == 0] = LAST
+        gains[nearest <= least] = NEVER
+        gains[members] = NEVER
+        if len(members) - n_members == capacity:
+            break
+        best = rows[np.argmax(gains[rows])]
+        outside = np.setdiff1d(np.arange(len(dist)), rows)
+        passed = {(-gains[i], i) for i in outside if gains[i] > NEVER} | {(-rival[0], rival[1])}
+        if gains[best] == NEVER or (-gains[best], best) >= min(passed):
+            break
+        members.append(best)
+    return members[n_members:], sq_eps, gains, nearest
+
+
+@pytest.mark.parametrize("case", ["normal-65x8", "normal-65x33", "scales", "translated"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize(("capacity", "least"), [(64, -1.0), (5, -1.0), (64, 2.0)])
+def test_entropy_pick(place, case, share, capacity, least):
+    operations, device = place
+    x = CASES[case][:65]
+    n, n_members = len(x), 9
+    dist, log_eps, gains, nearest, entries = entropy_state(x, n_members, device)
+    gains[(nearest <= least) & (gains > NEVER)] = NEVER
+    entries = [entry for entry in entries if gains[entry[0]] > NEVER]
+    free = np.flatnonzero(gains > NEVER)
+    leading = free[np.lexsort((free, -gains[free]))]
+    rows = np.sort(leading[: int(share * len(free))])
+    # Rows outside know no more than the members before the round: the picks end where one of them
+    # might be better.
+    rival_row = max(np.setdiff1d(free, rows), key=lambda i: (gains[i], -i), default=-1)
+    rival = (int(gains[rival_row]) if rival_row >= 0 else NEVER, int(rival_row))
+    capacity = min(capacity, len(rows))
+    spot = np.full(n, -1)
+    spot[rows] = np.arange(len(rows))
+    listed = [(spot[r], m, log) for r, m, log in entries if spot[r] >= 0]
+    own, nearby = int64(gains, device), torch.from_numpy(nearest.copy()).to(device)
+    eps = int64([*log_eps, *[-7] * capacity], device)
+    picked = [torch.full((capacity,), -7, dtype=torch.int64, device=device) for _ in range(2)]
+    sq = [nan((capacity,), device) for _ in range(2)]
+    counts = torch.zeros(2, dtype=torch.int64, device=device)
+    matrix = torch.from_numpy(np.ascontiguousarray(dist[np.ix_(rows, rows)])).to(device)
+    operations.entropy_pick(
+        matrix,
+        int64(rows, device),
+        torch.from_numpy(spot.astype(np.int32)).to(device),
+        runs_of(listed, 0, len(rows), device),
+        runs_of(entries, 1, n_members, device),
+        count_of(rival[0], device),
+        count_of(rival[1], device),
+        least,
+        own,
+        nearby,
+        eps,
+        picked[0],
+        *sq,
+        picked[1],
+        counts,
+    )
+    count, entered = counts.tolist()
+    # Some picks are made, and each is the best of the rows by the definition.
+    members, sq_eps, exact_gains, exact_nearest = entropy_picks(
+        dist, n_members, rows, (NEVER, -1) if share == 1.0 else rival, count, least
+    )
+    assert len(members) == count > 0
+    assert count == capacity or share < 1.0 or least > 0
+    same(picked[0][:count], members)
+    same(picked[1][:count], spot[members])
+    assert (picked[0][count:] == -7).all()
+    same(own[rows], exact_gains[rows])
+    same(nearby[rows][own[rows] > NEVER], exact_nearest[rows][exact_gains[rows] > NEVER])
+    same(eps[: n_members + count], oracle.log_sq_dists(sq_eps))
+    same(sq[0][:count], sq_eps[n_members:])
+    order = [dist[p, [*range(n_members), *members[:i]]].min() for i, p in enumerate(members)]
+    same(sq[1][:count], order)
+    # Those outside have gained what they no longer lose to the older members.
+    outside = np.setdiff1d(free, rows)
+    logs = oracle.log_sq_dists(dist[outside, :n_members])
+    losses = np.minimum(logs - oracle.log_sq_dists(sq_eps[:n_members]), 0).sum(axis=1)
+    same(own[outside], oracle.log_sq_dists(nearest[outside]) + losses)
+    # And the entries of the picks.
+    balls = empty_balls(entered + 4, device, 2)
+    if count:
+        operations.enter_picks(
+            matrix, int64(rows, device), own, picked[1][:count], sq[0][:count], n_members, balls
+        )
+    found = dist[np.ix_(rows, members)]
+    inside = (found > 0) & (found < sq_eps[n_members:]) & (exact_gains[rows] > NEVER)[:, None]
+    expected = [
+        (int(rows[r]), n_members + int(p), oracle.log_sq_dist(found[r, p]))
+        for r, p in np.argwhere(inside)
+    ]
+    assert len(expected) == entered
+    assert entries_of(balls, 2) == sorted(expected)
+
+
+def test_logarithms_equal_the_canonical_ones():
+    values = special_distances()
+    same(torch_ops.log_sq_dists(torch.from_numpy(values)), canonical.log_sq_dists(values))
 
 
 @pytest.mark.parametrize("case", ["normal-63x320", "scales", "translated", "zeros", "normal-1x1"])

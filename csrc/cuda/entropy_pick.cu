@@ -56,7 +56,7 @@ __device__ void shrink(EntropyShared& shared, const EntropyRound& round, int64_t
   }
 }
 
-__global__ void __launch_bounds__(kBlockThreads)
+__global__ void __launch_bounds__(kBlockThreads, 1)
     entropy_pick_kernel(const EntropyRound round, const EntropyPicks picks) {
   FASTSEL_SHARED(EntropyShared, shared);
   const int n = static_cast<int>(round.n);

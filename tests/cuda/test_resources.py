@@ -47,7 +47,7 @@ def test_products_fit_twice_and_a_block_of_picks_once(report):
         for name in ("group_min", "survivors"):
             assert 2 * 256 * kernels[name]["registers"] <= REGISTERS
             assert 2 * (kernels[name]["shared"] + 1024) <= SHARED[architecture]
-        for name in ("pick", "accept"):
+        for name in ("pick", "accept", "entropy_pick"):
             assert 512 * kernels[name]["registers"] <= REGISTERS
 
 
@@ -63,10 +63,10 @@ def test_the_instructions_are_those_meant(tmp_path):
         assert "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32" in text[name]
         assert "ldmatrix.sync.aligned.m8n8.x4" in text[name]
         assert "cp.async.cg.shared.global" in text[name]
-    for name in ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix"):
+    for name in ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix", "enter_balls"):
         for operation in ("sub.rn.f64", "mul.rn.f64", "add.rn.f64", "div.rn.f64"):
             assert operation in text[name], name
-    for name in ("pick", "accept"):
+    for name in ("pick", "accept", "entropy_pick"):
         assert "redux.sync" in text[name]
     for name, ptx in text.items():
         assert "fma.rn" not in ptx, f"{name}: a product and a sum in one rounding"
