@@ -114,6 +114,50 @@ def test_many_rounds(calls, monkeypatch):
     assert_equal(calls.greedy_select(x, 60, return_distances=True), oracle.greedy(x, 60))
 
 
+@pytest.fixture
+def small_rounds(monkeypatch):
+    """Rounds in which rows differ in what they have seen."""
+    monkeypatch.setattr(schedule, "MIN_REFRESHED", 40)
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", 40)
+    monkeypatch.setattr(schedule, "MAX_ACTIVE", 7)
+    monkeypatch.setattr(torch_ops, "TOGETHER", 4)
+
+
+def test_a_refresh_begins_with_what_is_new_to_a_row(small_rounds, monkeypatch):
+    x = CASES["lattice-16d"]
+    looked_at = passed_over = 0
+    survivors_of = torch_ops.survivors
+
+    def counted(*args):
+        nonlocal looked_at, passed_over
+        first, n_centres = args[-1], len(args[3])
+        assert (first[1:] >= first[:-1]).all()  # rows of a kind are together
+        for tile in first.split(4):
+            looked_at += len(tile) * int(n_centres - tile.min())
+            passed_over += len(tile) * int(tile.min())
+        survivors_of(*args)
+
+    monkeypatch.setattr(torch_ops, "survivors", counted)
+    record = {}
+    picks = fastsel.greedy_select(x, 60, backend="torch", record=record)
+    np.testing.assert_array_equal(picks, oracle.greedy(x, 60)[0])
+    assert type(record["refresh_pairs"]) is int
+    assert record["refresh_pairs"] >= looked_at > 0  # that of the first pick too
+    assert passed_over > looked_at
+
+
+def test_rows_that_claim_to_have_seen_more_are_caught(small_rounds, monkeypatch):
+    """What a row has not seen must be looked at: the picks depend on it."""
+    x = CASES["lattice-16d"]
+    expected = oracle.greedy(x, 60)[0]
+    state = importlib.import_module("fastsel.backends.device.state").State
+    mark_seen = state.mark_seen
+    monkeypatch.setattr(state, "mark_seen", lambda self, rows, count: self.seen.fill_(count))
+    assert (fastsel.greedy_select(x, 60, backend="torch") != expected).any()
+    monkeypatch.setattr(state, "mark_seen", mark_seen)
+    np.testing.assert_array_equal(fastsel.greedy_select(x, 60, backend="torch"), expected)
+
+
 @pytest.mark.parametrize("case", ["normal-65x8", "duplicates", "all-equal"])
 def test_lists_that_are_too_short(case, calls, monkeypatch):
     """Rows whose survivors do not fit are compared with everything."""

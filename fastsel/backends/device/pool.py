@@ -19,10 +19,10 @@ from fastsel.schedule import SELECTED
 from fastsel.sketch import Trial
 from fastsel.threshold import largest_key
 
-# Groups of centres in a refresh, so that a GPU has work for all its processors; none smaller than
-# a tile.
-REFRESH_GROUPS = 16
-MIN_GROUP = 128
+# Centres of a group in a refresh: few, so that a GPU shares the work out evenly, and whole tiles.
+# More of them where the bounds of the groups would take too much memory.
+GROUP = 512
+MAX_GROUPS = 1024
 
 # Keys, what points have seen, and the temporaries of a sort.
 BYTES_PER_POINT = 80
@@ -66,11 +66,15 @@ class Pool:
 
     def refresh(
         self, rows: Any, keys: Tensor, seen: Tensor, rival: tuple[Any, Any]
-    ) -> tuple[int, int, int]:
+    ) -> tuple[Any, int, int]:
         """Apply to `rows` the centres they have not seen.
 
+        Rows that have seen about as many come together: a tile of them begins with the first centre
+        that is new to one. The others' keys account for it already, so that it changes nothing.
+
         The keys are there after `settle`, or after `pick`, which then picks nothing where they were
-        not. Returns how many pairs were filtered; the canonical ones count in what follows.
+        not. Returns how many pairs were filtered, as a tensor of one number for which nothing has
+        waited; the canonical ones count in what follows.
         """
         self.settle()
         rows = torch.as_tensor(rows, device=keys.device)
@@ -78,17 +82,20 @@ class Pool:
         if not len(rows) or not self._count:
             return 0, 0, 0
         codes = self._codes
-        group = max(MIN_GROUP, -(-self._count // REFRESH_GROUPS))
-        upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
-        self.operations.group_min(codes, rows, codes, centres, group, upper)
-        own = keys[rows]
         # Keys of points that have seen all stay, and so do those of selected points.
-        stale = (seen[rows] < self._count) & (own > 0)
-        radius = torch_ops.round_up(own.clamp(min=0).sqrt() * codes.scale)
-        reach = torch.where(stale, torch.minimum(radius, upper.amin(dim=1)), -1.0)
+        new = (seen[rows] < self._count) & (keys[rows] > 0)
+        first, order = torch.where(new, seen[rows], self._count).sort()
+        rows = rows[order]
+        group = GROUP * -(-self._count // (GROUP * MAX_GROUPS))
+        upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
+        self.operations.group_min(codes, rows, codes, centres, group, upper, first)
+        radius = torch_ops.round_up(keys[rows].clamp(min=0).sqrt() * codes.scale)
+        # A bound of the distance to any centre bounds that to the nearest.
+        nearest = torch.minimum(radius, upper.amin(dim=1))
+        reach = torch.where(first < self._count, nearest, -1.0)
         found = Survivors(len(rows), self._count, keys.device)
         self.operations.survivors(
-            codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow
+            codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow, first
         )
         self.operations.pair_min(
             self._points, rows, self._points, centres, found.pairs, found.count, keys
@@ -96,7 +103,13 @@ class Pool:
         seen[rows] = self._count
         self._evaluated += found.count.clamp(max=len(found.pairs))
         self._pending = _Refreshed(rows, keys, centres, found)
-        return 2 * len(rows) * self._count, 0, 0
+        return self._looked_at(first), 0, 0
+
+    def _looked_at(self, first: Tensor) -> Tensor:
+        """Pairs of rows and centres in tiles of rows that begin where the first row does."""
+        height = self.operations.rows_together(first, self._count)
+        place = torch.arange(len(first), device=first.device)
+        return (self._count - first[place // height * height]).sum()
 
     def settle(self) -> None:
         """Wait until keys are as the last `refresh` leaves them."""
