@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="the emulation n
 import emulated  # noqa: E402
 
 from fastsel.backends import cuda, cuda_ops, device  # noqa: E402
-from fastsel.backends.device import survivors  # noqa: E402
+from fastsel.backends.device import pool, survivors  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,13 @@ def test_every_storage(dtype, metric):
     x = torch.from_numpy(CASES["normal-65x33"]).to(getattr(torch, dtype))
     assert_same(fastsel.greedy_select, x, 30, metric=metric, return_distances=True)
     assert_same(fastsel.knn, x, x, 3, exclude_self=True, metric=metric)
+
+
+def test_active_rows_may_be_filtered(monkeypatch):
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", 1)
+    x = CASES["normal-1000x20"]
+    assert_same(fastsel.greedy_select, x, 60, return_distances=True)
+    assert_same(fastsel.threshold_decay_select, x[:200], 50, return_sweeps=True)
 
 
 def test_every_tile(monkeypatch):
@@ -91,7 +98,9 @@ def test_knn(case, k):
     assert_same(fastsel.knn, x[:20], x, min(k, len(x)))
 
 
-def test_lists_that_run_over(monkeypatch):
+@pytest.mark.parametrize("filtered_from", [1, 1000])
+def test_lists_that_run_over(filtered_from, monkeypatch):
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", filtered_from)
     monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 1)
     monkeypatch.setattr(survivors, "MIN_PAIRS", 8)
     x = CASES["lattice-3d"]
