@@ -25,11 +25,11 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[train,dev]"
-	touch $@ $(CORE)
+	FASTSEL_BUILD=none $(BIN)/python -m pip install --quiet --editable ".[train,dev]"
+	touch $@
 
-# The native core; again when its sources change.
-$(CORE): $(NATIVE) | $(STAMP)
+# The native core; again when its sources change. It goes with each installation of the package.
+$(CORE): $(NATIVE) $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 

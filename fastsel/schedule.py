@@ -74,8 +74,8 @@ class State:
     """What every point knows of the selected set, and the picks, in host memory.
 
     keys float64 and seen int64 [N]; picks int64 and sq_radii float64, of the selection's capacity.
-    fastsel/backends/device/state.py has its twin, whose rows and rivals are tensors: a schedule hands
-    them from one call to the next and looks into none.
+    fastsel/backends/device/state.py has its twin, whose rows and rivals are tensors: a schedule
+    hands them from one call to the next and looks into none.
     """
 
     def __init__(self, points: Points, capacity: int) -> None:
