@@ -8,7 +8,7 @@ CORE := $(VENV)/.core
 NATIVE := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: help test recursive lint types check bench wheel clean
+.PHONY: help test recursive lint types check sanitize bench wheel clean
 
 help:
 	@echo "make recursive  set up, then train with and without selection on real digits (minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint       ruff, ruff format, clang-format"
 	@echo "make types      mypy"
 	@echo "make check      lint, types, test"
+	@echo "make sanitize   the tests of the native core under sanitizers (tens of minutes)"
 	@echo "make bench      set up, then time fastsel and its peers side by side (minutes)"
 	@echo "make wheel      a wheel of fastsel in dist/"
 	@echo "make clean      remove the environment and everything built"
@@ -48,6 +49,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test
+
+sanitize: $(STAMP)
+	tests/sanitize/run.sh address $(ARGS)
+	tests/sanitize/run.sh thread $(ARGS)
 
 # Apart, because the peers hold back the versions of what they share with the rest.
 $(PEERS): pyproject.toml | $(STAMP)
