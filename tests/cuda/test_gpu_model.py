@@ -114,3 +114,43 @@ def test_a_tile_begins_with_what_one_of_its_rows_has_not_seen():
     assert model.looked_at(seen, 10, 1) == 5 + 10 + 1 + 8 + 5
     assert model.looked_at(seen, 10, 2) == 2 * 10 + 2 * 5 + 1
     assert model.looked_at(seen, 10, 8) == 5 * 10
+
+
+# Of torch's operations, those that run nothing on a device.
+FREE = ("view", "slice", "select", "alias", "empty", "detach", "unsqueeze", "expand", "unbind")
+FREE += ("split", "_local_scalar")
+
+
+@pytest.mark.parametrize(
+    ("filtered_from", "assumed"),
+    [(1000, model.ROUND_LAUNCHES), (1, model.ROUND_LAUNCHES + model.FILTER_LAUNCHES)],
+)
+def test_a_round_launches_as_much_as_is_assumed(filtered_from, assumed, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from fastsel import schedule
+    from fastsel.backends import resolve, torch_ops
+    from fastsel.backends.device import pool
+    from fastsel.points import Points
+
+    launched = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            if not any(name in str(operation) for name in FREE):
+                launched.append(str(operation))
+            return operation(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", filtered_from)
+    x = torch.from_numpy(model.np.random.default_rng(0).normal(size=(2000, 16)))
+    selection = schedule.Greedy(resolve("torch"), Points(x), 100)
+    selection.add_prefix(model.np.array([0]))
+    kernels = ("group_min", "survivors", "pair_min", "sq_dist_matrix", "pair_sq_dists", "pick")
+    for name in kernels:
+        monkeypatch.setattr(torch_ops, name, lambda *args: None)
+    with Counting():
+        selection._round(-1.0)
+    # A sort on a device is several kernels.
+    several = 3 * sum("sort" in name for name in launched)
+    assert 0.8 * assumed <= len(launched) + len(kernels) + several <= assumed
