@@ -15,6 +15,7 @@ from fastsel.kernels.pick import pick
 from fastsel.kernels.renew_gains import renew_gains
 from fastsel.kernels.sq_dist_matrix import sq_dist_matrix
 from fastsel.kernels.survivors import survivors
+from fastsel.kernels.tiles import rows_together
 
 __all__ = [
     "accept",
@@ -27,6 +28,7 @@ __all__ = [
     "pair_sq_dists",
     "pick",
     "renew_gains",
+    "rows_together",
     "sq_dist_matrix",
     "survivors",
 ]

@@ -43,6 +43,7 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
     one = torch.ones(1, dtype=torch.int64)
     points = Points(torch.ones((N, DIM), dtype=dtype), floats if cosine else None)
     singles = torch.ones(N)
+    bytes_of_rows = singles.to(torch.uint8)
     codes = Codes(torch.ones((N, N), dtype=torch.int8), singles, singles, singles, 1.0)
     pairs = torch.zeros((N, 2), dtype=torch.int32)
     matrix = torch.ones((active, active), dtype=torch.float64)
@@ -55,8 +56,8 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
         "pair_min": (points, rows, points, rows, pairs, one, floats),
         "pair_sq_dists": (points, points, pairs, one, floats),
         "sq_dist_matrix": (points, rows, matrix),
-        "group_min": (codes, rows, codes, rows, N, torch.ones((N, 1))),
-        "survivors": (codes, rows, codes, rows, singles, pairs, one, singles.to(torch.uint8)),
+        "group_min": (codes, rows, codes, rows, N, torch.ones((N, 1)), rows),
+        "survivors": (codes, rows, codes, rows, singles, pairs, one, bytes_of_rows, rows),
         "pick": (*state, floats[:1], one, 0.0, rows, floats, one),
         "accept": (*state, floats, rows, rows, floats, one),
         "enter_balls": (points, rows, 0, rows, pairs, one, rows, rows, rows, balls),

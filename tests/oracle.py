@@ -71,6 +71,10 @@ def greedy(x, m, start=0):
 
 LOG_OF_ZERO = -(2**51)
 
+# Gains of what can not be picked, and of duplicates of members.
+NEVER = -(2**63)
+LAST = NEVER + 1
+
 
 def log_sq_dist(value) -> int:
     """Canonical binary logarithm of a squared distance in units of 2^-40, from exact bits."""
@@ -121,6 +125,56 @@ def greedy_entropy(x, m, start=0):
         picks.append(pick)
         eps = off_diagonal[np.ix_(picks, picks)].min(axis=1)
     return np.array(picks), np.array(radii)
+
+
+def entropy_state(x, n_members):
+    """The first rows as members, with candidates that have seen all of them, as greedy entropy has them.
+
+    Returns distances, logarithms of radii, gains, distances to the members, and the entries of balls
+    (candidate, member, log).
+    """
+    dist = sq_dists(x, x)
+    members = np.arange(n_members)
+    among = dist[:n_members, :n_members].copy()
+    np.fill_diagonal(among, np.inf)
+    log_eps = log_sq_dists(among.min(axis=1))
+    nearest = dist[:, :n_members].min(axis=1)
+    logs = log_sq_dists(dist[:, :n_members])
+    inside = (dist[:, :n_members] > 0) & (logs < log_eps)
+    gains = log_sq_dists(nearest) + np.where(inside, logs - log_eps, 0).sum(axis=1)
+    gains[nearest == 0] = LAST
+    gains[members] = NEVER
+    entries = [(r, m, logs[r, m]) for r, m in np.argwhere(inside) if gains[r] > NEVER]
+    return dist, log_eps, gains, nearest, entries
+
+
+def entropy_picks(dist, n_members, rows, rival, capacity, least):
+    """Picks by the sum over all members and candidates, computed anew each time.
+
+    Returns them, the members then, with their radii, and the gains and nearest distances.
+    """
+    members = list(range(n_members))
+    while True:
+        among = dist[np.ix_(members, members)].copy()
+        among[among == 0] = np.inf  # itself; a duplicate has no ball
+        sq_eps = among.min(axis=1)
+        nearest = dist[:, members].min(axis=1)
+        inside = (dist[:, members] > 0) & (dist[:, members] < sq_eps)
+        logs = log_sq_dists(np.where(inside, dist[:, members], 1.0))
+        radii = log_sq_dists(sq_eps)
+        gains = log_sq_dists(nearest) + np.where(inside, logs - radii, 0).sum(axis=1)
+        gains[nearest == 0] = LAST
+        gains[nearest <= least] = NEVER
+        gains[members] = NEVER
+        if len(members) - n_members == capacity:
+            break
+        best = rows[np.argmax(gains[rows])]
+        outside = np.setdiff1d(np.arange(len(dist)), rows)
+        passed = {(-gains[i], i) for i in outside if gains[i] > NEVER} | {(-rival[0], rival[1])}
+        if gains[best] == NEVER or (-gains[best], best) >= min(passed):
+            break
+        members.append(best)
+    return members[n_members:], sq_eps, gains, nearest
 
 
 def threshold_decay(

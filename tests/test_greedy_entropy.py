@@ -63,9 +63,7 @@ def test_equals_brute_force(case, backend):
 @pytest.mark.parametrize("case", ["normal-65x33", "lattice-16d", "collapsed"])
 def test_every_dtype(case, dtype, backend):
     x = CASES[case].astype(dtype)
-    assert_equal(
-        select(x, 40, backend=backend), oracle.greedy_entropy(x.astype(np.float64), 40)
-    )
+    assert_equal(select(x, 40, backend=backend), oracle.greedy_entropy(x.astype(np.float64), 40))
 
 
 def test_cosine_is_euclidean_on_unit_rows(backend):
@@ -86,9 +84,7 @@ def test_initial_is_the_prefix(case, backend):
 
 def test_start(backend):
     x = CASES["normal-65x8"]
-    assert_equal(
-        select(x, 40, start=17, backend=backend), oracle.greedy_entropy(x, 40, start=17)
-    )
+    assert_equal(select(x, 40, start=17, backend=backend), oracle.greedy_entropy(x, 40, start=17))
 
 
 def test_anchors_are_neighbours_but_not_members(backend):
@@ -121,9 +117,7 @@ def test_min_distance_passes_over_nearer_points(backend):
 
 
 def test_min_distance_beyond_all(backend):
-    assert select(CASES["normal-65x8"], 65, min_distance=1e3, backend=backend)[0].tolist() == [
-        0
-    ]
+    assert select(CASES["normal-65x8"], 65, min_distance=1e3, backend=backend)[0].tolist() == [0]
 
 
 needs_core = pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")

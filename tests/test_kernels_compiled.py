@@ -23,7 +23,7 @@ SHARED_BYTES = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 
 # Bytes of registers that a thread may have to keep in memory: some where products end, once a tile,
 # and of 16 warps, which may have no more, some of what each has of its active rows.
-SPILLED_BYTES = {"group_min": 160, "survivors": 160, "entropy_pick": 64}
+SPILLED_BYTES = {"group_min": 160, "survivors": 240, "entropy_pick": 64}
 
 # The instructions of int8 products.
 TENSOR_CORES = {
@@ -32,9 +32,9 @@ TENSOR_CORES = {
     100: r"tcgen05\.mma\S*\.kind::i8",
 }
 
-DISTANCES = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix", "enter_balls")
-LOGARITHMS = ("enter_balls", "renew_gains", "entropy_pick", "enter_picks")
-CANONICAL = {*DISTANCES, *LOGARITHMS}
+# Of distances, or of their logarithms.
+CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix")
+CANONICAL += ("enter_balls", "renew_gains", "entropy_pick", "enter_picks")
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,65 @@ def test_group_min_bounds_every_group(place, case):
         assert (bounds <= exact + slack + errors[rows, None]).all()
 
 
-def survivors_of(place, codes, rows, cols, reach, capacity, begin=0):
+def passed_over(n, n_cols):
+    """How many points each of n queries may pass over: in order, at random, all, nearly all."""
+    rng = np.random.default_rng(6)
+    yield np.sort(rng.integers(0, n_cols + 1, n))
+    yield rng.integers(n_cols // 2, n_cols + 1, n)
+    yield np.full(n, n_cols)
+    yield np.full(n, n_cols - 1)
+
+
+@pytest.mark.parametrize("case", ["normal-1x1", "normal-65x33", "lattice-16d"])
+def test_group_min_passes_over_points(place, case):
+    operations, device = place
+    codes, radii = coded(CASES[case], device)
+    n = len(radii)
+    rng = np.random.default_rng(3)
+    rows, cols = rng.permutation(n), rng.permutation(n)
+    errors = codes.errors.double().cpu().numpy()
+    slack = 2.0**-8 + 2 * errors[rows, None] + 2 * errors.max()
+    for first in passed_over(n, n):
+        together = operations.rows_together(int64(first, device), n)
+        leasts = np.minimum.reduceat(first, np.arange(0, n, together))
+        leasts = leasts[np.arange(n) // together]
+        for group in (-(-n // 20), n + 5):
+            starts = np.arange(0, n, group)
+            out = nan((n, len(starts)), device, torch.float32)
+            args = codes, int64(rows, device), codes, int64(cols, device), group, out
+            operations.group_min(*args, int64(first, device))
+            all_of_them = radii[np.ix_(rows, cols)]
+            needed = np.where(np.arange(n) < first[:, None], np.inf, all_of_them)
+            bounds = out.double().cpu().numpy()
+            assert (bounds >= np.minimum.reduceat(all_of_them, starts, axis=1)).all()
+            assert (bounds <= np.minimum.reduceat(needed, starts, axis=1) + slack).all()
+            # A group that all who are taken together pass over is not looked at.
+            ends = np.minimum(starts + group, n)
+            assert (np.isinf(bounds) == (ends <= leasts[:, None])).all()
+
+
+@pytest.mark.parametrize("case", ["normal-1x1", "normal-65x33", "lattice-16d"])
+def test_survivors_pass_over_points(place, case):
+    device = place[1]
+    codes, radii = coded(CASES[case], device)
+    n = len(radii)
+    rng = np.random.default_rng(4)
+    rows, cols = rng.permutation(n), rng.permutation(n)
+    exact = radii[np.ix_(rows, cols)]
+    reach = np.quantile(exact, 0.3, axis=1).astype(np.float32)
+    for first in passed_over(n, n):
+        args = (place, codes, rows, cols, reach, exact.size)
+        pairs, count, _ = survivors_of(*args, first=int64(first, device))
+        found = {tuple(pair) for pair in pairs[:count].tolist()}
+        near = np.argwhere(exact < reach[:, None].astype(float))
+        assert {(int(r), int(c)) for r, c in near if c >= first[r]} <= found
+        everything, total, _ = survivors_of(*args)
+        assert found <= {tuple(pair) for pair in everything[:total].tolist()}
+        if (first == n).all():
+            assert not found
+
+
+def survivors_of(place, codes, rows, cols, reach, capacity, begin=0, first=None):
     operations, device = place
     pairs = torch.full((capacity, 2), -7, dtype=torch.int32, device=device)
     count = count_of(begin, device)
@@ -182,6 +240,7 @@ def survivors_of(place, codes, rows, cols, reach, capacity, begin=0):
         pairs,
         count,
         overflow,
+        first,
     )
     return pairs.cpu().numpy(), int(count.item()), overflow.cpu().numpy()
 
@@ -321,26 +380,6 @@ def test_accept(place, case, n, capacity, begin, limits):
     same(state[2], keys)
 
 
-def entropy_state(x, n_members, device):
-    """Members, with candidates that have seen all of them, as greedy entropy has them.
-
-    Returns distances, logarithms of radii, gains, and the entries (candidate, member, log).
-    """
-    dist = oracle.sq_dists(x, x)
-    members = np.arange(n_members)
-    among = dist[:n_members, :n_members].copy()
-    np.fill_diagonal(among, np.inf)
-    log_eps = oracle.log_sq_dists(among.min(axis=1))
-    nearest = dist[:, :n_members].min(axis=1)
-    logs = oracle.log_sq_dists(dist[:, :n_members])
-    inside = (dist[:, :n_members] > 0) & (logs < log_eps)
-    gains = oracle.log_sq_dists(nearest) + np.where(inside, logs - log_eps, 0).sum(axis=1)
-    gains[nearest == 0] = LAST
-    gains[members] = NEVER
-    entries = [(r, m, logs[r, m]) for r, m in np.argwhere(inside) if gains[r] > NEVER]
-    return dist, log_eps, gains, nearest, entries
-
-
 def runs_of(entries, side, n, device):
     """The entries by their first (0) or second (1) side, as an operation takes them."""
     entries = sorted(entries, key=lambda entry: entry[side])
@@ -377,7 +416,7 @@ def test_enter_balls(place, case, dtype, cosine):
     operations, device = place
     points, wide = points_of(CASES[case], device, dtype, cosine)
     n, n_members, first = len(wide), 20, 4
-    _, log_eps, gains, _, entries = entropy_state(wide, n_members, device)
+    _, log_eps, gains, _, entries = oracle.entropy_state(wide, n_members)
     gains[30] = LAST
     rows = np.arange(n)[:n_members:-1].copy()
     seen = np.random.default_rng(6).integers(0, n_members + 1, n)
@@ -447,37 +486,6 @@ def test_renew_gains_takes_canonical_logarithms(place, least):
     same(ours, expected)
 
 
-def entropy_picks(dist, n_members, rows, rival, capacity, least):
-    """Picks by the sum over all members and candidates, computed anew each time.
-
-    Returns them, the members then, with their radii, and the gains and nearest distances.
-    """
-    members = list(range(n_members))
-    ends = oracle.log_sq_dists
-    passed = set()
-    while True:
-        among = dist[np.ix_(members, members)].copy()
-        among[among == 0] = np.inf  # itself; a duplicate has no ball
-        sq_eps = among.min(axis=1)
-        nearest = dist[:, members].min(axis=1)
-        inside = (dist[:, members] > 0) & (dist[:, members] < sq_eps)
-        logs = ends(np.where(inside, dist[:, members], 1.0))
-        radii = ends(sq_eps)
-        gains = ends(nearest) + np.where(inside, logs - radii, 0).sum(axis=1)
-        gains[nearest == 0] = LAST
-        gains[nearest <= least] = NEVER
-        gains[members] = NEVER
-        if len(members) - n_members == capacity:
-            break
-        best = rows[np.argmax(gains[rows])]
-        outside = np.setdiff1d(np.arange(len(dist)), rows)
-        passed = {(-gains[i], i) for i in outside if gains[i] > NEVER} | {(-rival[0], rival[1])}
-        if gains[best] == NEVER or (-gains[best], best) >= min(passed):
-            break
-        members.append(best)
-    return members[n_members:], sq_eps, gains, nearest
-
-
 @pytest.mark.parametrize("case", ["normal-65x8", "normal-65x33", "scales", "translated"])
 @pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize(("capacity", "least"), [(64, -1.0), (5, -1.0), (64, 2.0)])
@@ -485,7 +493,7 @@ def test_entropy_pick(place, case, share, capacity, least):
     operations, device = place
     x = CASES[case][:65]
     n, n_members = len(x), 9
-    dist, log_eps, gains, nearest, entries = entropy_state(x, n_members, device)
+    dist, log_eps, gains, nearest, entries = oracle.entropy_state(x, n_members)
     gains[(nearest <= least) & (gains > NEVER)] = NEVER
     entries = [entry for entry in entries if gains[entry[0]] > NEVER]
     free = np.flatnonzero(gains > NEVER)
@@ -524,7 +532,7 @@ def test_entropy_pick(place, case, share, capacity, least):
     )
     count, entered = counts.tolist()
     # Some picks are made, and each is the best of the rows by the definition.
-    members, sq_eps, exact_gains, exact_nearest = entropy_picks(
+    members, sq_eps, exact_gains, exact_nearest = oracle.entropy_picks(
         dist, n_members, rows, (NEVER, -1) if share == 1.0 else rival, count, least
     )
     assert len(members) == count > 0

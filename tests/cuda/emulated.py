@@ -182,21 +182,33 @@ def min_update(points, centres, centre, sq_dist):
     )
 
 
-def group_min(q_codes, q_rows, p_codes, p_rows, group, out):
+def group_min(q_codes, q_rows, p_codes, p_rows, group, out, first=None, tile=0):
     core().group_min(
-        *_product(q_codes, q_rows), *_product(p_codes, p_rows), group, address(out, np.float32), 0
+        *_product(q_codes, q_rows),
+        *_product(p_codes, p_rows),
+        group,
+        _first(first),
+        tile,
+        address(out, np.float32),
+        0,
     )
 
 
-def survivors(q_codes, q_rows, p_codes, p_rows, reach, pairs, overflow):
+def survivors(q_codes, q_rows, p_codes, p_rows, reach, pairs, overflow, first=None, tile=0):
     core().survivors(
         *_product(q_codes, q_rows),
         *_product(p_codes, p_rows),
         address(reach, np.float32),
+        _first(first),
+        tile,
         pairs.argument(),
         address(overflow, np.uint8),
         0,
     )
+
+
+def _first(first):
+    return 0 if first is None else address(first, np.int64)
 
 
 def _product(codes, rows):
@@ -271,5 +283,117 @@ def accept(matrix, rows, keys, n_active, limits, picks, sweeps, sq_radii, n_pick
         len(limits),
         _picks(picks, sq_radii, n_picks),
         address(sweeps, np.int64),
+        0,
+    )
+
+
+class Balls(NamedTuple):
+    """A list of entries that grows: a candidate that lies in the ball of a member."""
+
+    rows: np.ndarray  # int32 [capacity]
+    members: np.ndarray  # int32 [capacity]
+    logs: np.ndarray  # int64 [capacity]
+    count: np.ndarray  # int64 [1]
+
+    @classmethod
+    def empty(cls, capacity: int) -> Balls:
+        numbers = np.full((2, capacity), -7, np.int32)
+        return cls(*numbers, np.full(capacity, -7), np.zeros(1, np.int64))
+
+    def listed(self):
+        count = self.count[0]
+        assert (self.logs[count:] == -7).all()
+        return sorted(zip(*(part[:count].tolist() for part in self[:3]), strict=True))
+
+    def argument(self):
+        """What the bindings take for it."""
+        places = [address(part, np.int32) for part in self[:2]]
+        places += [address(part, np.int64) for part in self[2:]]
+        return (*places, len(self.logs))
+
+
+class Runs(NamedTuple):
+    """Entries (candidate or its place, member, log) by one of their sides."""
+
+    first: np.ndarray
+    others: np.ndarray
+    logs: np.ndarray
+
+    @classmethod
+    def of(cls, entries, side: int, n: int) -> Runs:
+        entries = sorted(entries, key=lambda entry: entry[side])
+        first = np.searchsorted([entry[side] for entry in entries], np.arange(n + 1))
+        others = np.array([entry[1 - side] for entry in entries], np.int32)
+        return cls(first, others, np.array([entry[2] for entry in entries], np.int64))
+
+    def argument(self):
+        """What the bindings take for it."""
+        others = address(self.others, np.int32)
+        return address(self.first, np.int64), others, address(self.logs, np.int64)
+
+
+def enter_balls(points, members, first, rows, pairs, seen, log_eps, gains, balls):
+    core().enter_balls(
+        matrix_argument(points),
+        (address(members, np.int64), address(log_eps, np.int64), first),
+        address(rows, np.int64),
+        pairs.argument(),
+        address(seen, np.int64),
+        address(gains, np.int64),
+        balls.argument(),
+        0,
+    )
+
+
+def renew_gains(rows, before, sq_dist, least, gains):
+    core().renew_gains(
+        address(rows, np.int64),
+        address(before, np.float64),
+        len(rows),
+        address(sq_dist, np.float64),
+        least,
+        address(gains, np.int64),
+        0,
+    )
+
+
+def entropy_pick(matrix, rows, place, of_row, of_member, rival, least, known, picks):
+    """known: gains, sq_dist and log_eps; picks: members, sq_eps, sq_radii, places and counts."""
+    gain, row = np.array([rival[0]]), np.array([rival[1]])
+    types = (np.int64, np.float64, np.int64), (np.int64, np.float64, np.float64, np.int64, np.int64)
+    given, out = (
+        tuple(address(part, dtype) for part, dtype in zip(parts, dtypes, strict=True))
+        for parts, dtypes in zip((known, picks), types, strict=True)
+    )
+    core().entropy_pick(
+        (
+            address(matrix, np.float64),
+            address(rows, np.int64),
+            len(rows),
+            address(place, np.int32),
+            of_row.argument(),
+            of_member.argument(),
+            len(of_member.first) - 1,
+        ),
+        address(gain, np.int64),
+        address(row, np.int64),
+        least,
+        given,
+        (*out, len(picks[0])),
+        0,
+    )
+
+
+def enter_picks(matrix, rows, gains, places, sq_eps, first, balls):
+    core().enter_picks(
+        address(matrix, np.float64),
+        address(rows, np.int64),
+        len(rows),
+        address(gains, np.int64),
+        address(places, np.int64),
+        address(sq_eps, np.float64),
+        len(places),
+        first,
+        balls.argument(),
         0,
     )
