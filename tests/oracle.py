@@ -128,10 +128,10 @@ def greedy_entropy(x, m, start=0):
 
 
 def entropy_state(x, n_members):
-    """The first rows as members, with candidates that have seen all of them, as greedy entropy has them.
+    """The first rows as members, and candidates that have seen all of them, by their definition.
 
-    Returns distances, logarithms of radii, gains, distances to the members, and the entries of balls
-    (candidate, member, log).
+    Returns distances, logarithms of radii, gains, distances to the members, and what lies in their
+    balls: (candidate, member, log).
     """
     dist = sq_dists(x, x)
     members = np.arange(n_members)

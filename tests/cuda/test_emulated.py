@@ -412,6 +412,85 @@ class TestOneBlock:
             np.testing.assert_array_equal(ours[free], keys[free])
 
 
+def entropy_round(x, n_members, share, capacity, least=-1.0):
+    """What the operations of greedy entropy write in a round, and what it is by the definition.
+
+    The members are the first rows.
+    """
+    dist, log_eps, gains, nearest, entries = oracle.entropy_state(x, n_members)
+    n, points = len(x), as_points("x", x)
+    # From gains without balls, and distances to half of the members.
+    half = dist[:, : n_members // 2 + 1].min(axis=1)
+    rough = canonical.log_sq_dists(half)
+    rough[half == 0] = LAST
+    rough[:n_members] = NEVER
+    candidates, numbers = np.arange(n_members, n), np.arange(n_members)
+    pairs = emulated.List.of(
+        np.stack(np.meshgrid(numbers, np.arange(n - n_members)), axis=-1).reshape(-1, 2)
+    )
+    balls = emulated.Balls.empty(len(pairs.pairs))
+    seen = np.zeros(n, np.int64)
+    emulated.enter_balls(points, numbers, 0, candidates, pairs, seen, log_eps, rough, balls)
+    emulated.renew_gains(candidates, half[candidates].copy(), nearest, least, rough)
+    gains[(nearest <= least) & (gains > NEVER)] = NEVER
+    ours, exact = [rough.copy(), balls.listed()], [gains.copy(), sorted(entries)]
+
+    free = np.flatnonzero(gains > NEVER)
+    leading = free[np.lexsort((free, -gains[free]))]
+    rows = np.sort(leading[: int(share * len(free))])
+    rival = (NEVER, -1)
+    if len(rows) < len(free):
+        rival = (int(gains[leading[len(rows)]]), int(leading[len(rows)]))
+    place = np.full(n, -1, np.int32)
+    place[rows] = np.arange(len(rows))
+    matrix = np.ascontiguousarray(dist[np.ix_(rows, rows)])
+    own = [(place[r], m, log) for r, m, log in entries if place[r] >= 0]
+    runs = emulated.Runs.of(own, 0, len(rows)), emulated.Runs.of(entries, 1, n_members)
+    capacity = min(capacity, len(rows))
+    eps = np.concatenate([log_eps, np.zeros(capacity, np.int64)])
+    sq_eps, sq_radii = np.empty(capacity), np.empty(capacity)
+    members, places = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
+    counts = np.zeros(2, np.int64)
+    picks = (members, sq_eps, sq_radii, places, counts)
+    emulated.entropy_pick(matrix, rows, place, *runs, rival, least, (rough, nearest, eps), picks)
+    count, entered = counts.tolist()
+    members, sq_eps, places = members[:count], sq_eps[:count].copy(), places[:count].copy()
+    chosen, radii, after, _ = oracle.entropy_picks(dist, n_members, rows, rival, count, least)
+    ours += [members, places, rough[rows], eps[: n_members + count], sq_eps]
+    exact += [chosen, place[chosen], after[rows], canonical.log_sq_dists(radii), radii[n_members:]]
+    balls = emulated.Balls.empty(entered + 1)
+    emulated.enter_picks(matrix, rows, rough, places, sq_eps, n_members, balls)
+    found = dist[np.ix_(rows, chosen)]
+    inside = (found > 0) & (found < sq_eps) & (after[rows] > NEVER)[:, None]
+    ours.append(balls.listed())
+    exact.append(
+        sorted(
+            (int(rows[r]), n_members + int(p), oracle.log_sq_dist(found[r, p]))
+            for r, p in np.argwhere(inside)
+        )
+    )
+    return ours, exact
+
+
+class TestEntropy:
+    @pytest.mark.parametrize("case", ["normal-65x8", "normal-65x33", "scales", "translated"])
+    @pytest.mark.parametrize(("share", "capacity"), [(1.0, 9), (1.0, 99), (0.5, 99)])
+    @pytest.mark.parametrize("least", [-1.0, 2.0])
+    def test_a_round(self, case, share, capacity, least):
+        ours, exact = entropy_round(CASES[case][:65], 9, share, capacity, least)
+        assert len(exact[2]) > 0
+        for one, other in zip(ours, exact, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_logarithms(self):
+        rng = np.random.default_rng(0)
+        now = np.concatenate([np.exp(rng.uniform(-744, 680, 5000)), 2.0 ** np.arange(-1074, 980)])
+        now = np.concatenate([now, np.nextafter(now, 0.0), np.nextafter(now, np.inf)])
+        gains, before = np.zeros(len(now), np.int64), np.ones(len(now))
+        emulated.renew_gains(np.arange(len(now)), before, now, -1.0, gains)
+        np.testing.assert_array_equal(gains[now > 0], canonical.log_sq_dists(now[now > 0]))
+
+
 def everything(tile: int) -> list[np.ndarray]:
     """The results of every operation, over data with ties and several tiles and blocks."""
     x = np.random.default_rng(5).integers(0, 3, (300, 70)).astype(np.float32)
