@@ -63,8 +63,11 @@ bring the H100's product nearer to its peak. By the tables below it is not the f
 small rounds the host's launches take longest, then the chain of picks. A round's operations of
 torch, some 85, in a few kernels of their own or in a CUDA graph would be the next step.
 
-`objective="entropy"` works on tensors of a GPU through the `cpu` backend: a pick updates a handful
-of balls, too little work for a GPU.
+`objective="entropy"` has a chain of picks too, `entropy_pick`: a block with two barriers a pick,
+and a third where a pick shrinks the ball of another of its round. A ball that shrinks is a run of
+entries for a warp, and gains are whole numbers, so that atomic additions may come in any order.
+The entries, 16 bytes each, are sorted twice a round, by member and by active row, with the sort of
+torch; the host waits four times. It is proved like the rest, but not in the model below.
 
 ## Without a GPU, how is it known to be right?
 

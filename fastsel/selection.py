@@ -74,8 +74,7 @@ def greedy_select(
     random_state : int or numpy.random.Generator, optional
         Draws the default start.
     backend : str
-        "auto" or a name in `fastsel.backends()`. "auto" leaves CUDA tensors on their device, but
-        for objective="entropy", which runs on the processor only.
+        "auto" or a name in `fastsel.backends()`. "auto" leaves CUDA tensors on their device.
     memory_limit : int, optional
         Bytes that may be used beyond `features`. A ValueError says how many it takes at least.
     progress : bool or callable
@@ -105,7 +104,7 @@ def greedy_select(
     as much for each pick, and some 45 MB for the work in hand. The method is Algorithm 1 of arXiv
     2509.16499 (Gonzalez 1985); its radius is at most twice the best possible k-center radius.
     objective="entropy" takes 72 bytes more for each point, and 80 for each ball of a member that
-    a point lies in.
+    a point lies in, on a device as on the processor.
 
     Examples
     --------

@@ -95,6 +95,46 @@ def test_every_dtype(dtype, metric, calls):
     assert_equal(calls.knn(x[:9], x, 4, metric=metric), (distances, indices))
 
 
+def by_entropy(x, m, **options):
+    options = {"objective": "entropy", "return_distances": True, **options}
+    return fastsel.greedy_select(x, m, backend="reference", **options)
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_greedy_entropy(case, calls):
+    x = CASES[case][:120]
+    m = (len(x) + 1) // 2
+    results = calls.greedy_select(x, m, objective="entropy", return_distances=True)
+    assert_equal(results, oracle.greedy_entropy(x, m))
+
+
+def test_greedy_entropy_with_what_was_before(calls):
+    x = CASES["normal-65x8"]
+    options = {"objective": "entropy", "return_distances": True}
+    results = calls.greedy_select(x, 40, initial=[9, 3, 12], metric="cosine", **options)
+    assert_equal(results, by_entropy(x, 40, initial=[9, 3, 12], metric="cosine"))
+    results = calls.greedy_select(x[3:], 30, anchors=calls.tensor(x[:3]), **options)
+    assert_equal(results, by_entropy(x[3:], 30, anchors=x[:3]))
+    results = calls.greedy_select(x, 65, min_distance=2.5, **options)
+    assert_equal(results, by_entropy(x, 65, min_distance=2.5))
+    assert 2 < len(results[0]) < 65
+
+
+def test_greedy_entropy_in_many_rounds(calls, monkeypatch):
+    """Few rows a round, refreshes in parts, and lists that run over."""
+    x = CASES["lattice-16d"]
+    entropy = importlib.import_module("fastsel.backends.device.entropy")
+    monkeypatch.setattr(schedule, "MIN_REFRESHED", 60)
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", 60)
+    monkeypatch.setattr(entropy, "MAX_ACTIVE", 9)
+    monkeypatch.setattr(entropy, "CUT_PAIRS", 40)
+    monkeypatch.setattr(entropy, "MIN_ENTRIES", 20)
+    monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 1)
+    monkeypatch.setattr(survivors, "MIN_PAIRS", 70)
+    results = calls.greedy_select(x, 60, objective="entropy", return_distances=True)
+    assert_equal(results, oracle.greedy_entropy(x, 60))
+
+
 def test_prefixes_anchors_and_limits(calls):
     x = CASES["normal-65x8"]
     whole = oracle.greedy(x, 40)

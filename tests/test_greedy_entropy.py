@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, case_params
+from cases import CASES, LARGE_CASES, case_params
 
 import fastsel
 from fastsel import canonical, greedy_entropy, schedule
@@ -197,6 +197,14 @@ def test_the_whole_of_a_pool_with_duplicates():
     assert (radii[-200:] == 0).all()
     assert (np.diff(picks[-200:]) > 0).all()
     certify(x[:1500], *select(x[:1500], 1500, backend="cpu"), checks=5)
+
+
+@needs_core
+@pytest.mark.parametrize("case", LARGE_CASES)
+def test_torch_equals_the_core_on_thousands(case):
+    pytest.importorskip("torch")
+    x = LARGE_CASES[case][:3000]
+    assert_equal(select(x, 300, backend="torch"), select(x, 300, backend="cpu"))
 
 
 @needs_core

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fastsel.backends import torch_ops
 from fastsel.backends.device import state
-from fastsel.backends.device.pool import MIN_GROUP, REFRESH_GROUPS
+from fastsel.backends.device.pool import GROUP, MAX_GROUPS
 from fastsel.backends.device.survivors import Survivors, all_pairs, count_of, split
 from fastsel.backends.torch_ops import Balls, Runs
 from fastsel.canonical import LOG_OF_ZERO, LOG_UNITS
@@ -202,7 +202,7 @@ class EntropyPool:
     def _nearer(self, rows: Tensor, members: Tensor, sq_dist: Tensor) -> Survivors:
         """At least the pairs of a row and the nearest of the members, if it lowers the distance."""
         codes = self._codes
-        group = max(MIN_GROUP, -(-len(members) // REFRESH_GROUPS))
+        group = GROUP * -(-len(members) // (GROUP * MAX_GROUPS))
         upper = sq_dist.new_empty((len(rows), -(-len(members) // group)), dtype=torch.float32)
         self.operations.group_min(codes, rows, codes, members, group, upper)
         radius = torch_ops.round_up(sq_dist.sqrt() * codes.scale)
