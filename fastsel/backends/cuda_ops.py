@@ -381,7 +381,7 @@ def _balls(balls: Balls) -> tuple[int, int, int, int, int]:
         _address(balls.rows, torch.int32, n),
         _address(balls.members, torch.int32, n),
         _address(balls.logs, torch.int64, n),
-        _address(balls.count, torch.int64, 1),
+        _address(balls.size, torch.int64, 1),
         n,
     )
 

@@ -53,7 +53,7 @@ class Balls(NamedTuple):
     rows: Tensor  # int32 [E]
     members: Tensor  # int32 [E], their numbers, in the order of picking
     logs: Tensor  # int64 [E], of the squared distance
-    count: Tensor  # int64 [1], how many are there
+    size: Tensor  # int64 [1], how many are there
 
 
 class Runs(NamedTuple):
@@ -533,12 +533,12 @@ def enter_picks(
 
 
 def _enter(balls: Balls, rows: Tensor, members: Tensor, logs: Tensor) -> None:
-    begin = int(balls.count.item())
+    begin = int(balls.size.item())
     end = begin + len(rows)
     balls.rows[begin:end] = rows.int()
     balls.members[begin:end] = members.int()
     balls.logs[begin:end] = logs
-    balls.count.fill_(end)
+    balls.size.fill_(end)
 
 
 def _append(

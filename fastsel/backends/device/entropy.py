@@ -157,7 +157,7 @@ class EntropyPool:
     @property
     def balls(self) -> int:
         """How many pairs of a candidate and a ball it lies in are kept, dead ones among them."""
-        return int(self._entries.list.count.item())
+        return int(self._entries.list.size.item())
 
     def refresh(self, rows: Tensor, rival: tuple[Tensor, Tensor]) -> tuple[int, int]:
         """Apply to `rows` the members they have not seen.
@@ -286,7 +286,7 @@ class EntropyPool:
             places,
             counts,
         )
-        picked, entered, self._entries.used = torch.cat([counts, self._entries.list.count]).tolist()
+        picked, entered, self._entries.used = torch.cat([counts, self._entries.list.size]).tolist()
         if entered:
             self._entries.make_room(entered, self._gains, self._log_eps)
             self.operations.enter_picks(
@@ -317,7 +317,7 @@ class _Entries:
         self.used += more
 
     def _compact(self, more: int, gains: Tensor, log_eps: Tensor) -> None:
-        count = int(self.list.count.item())
+        count = int(self.list.size.item())
         rows, members, logs = (part[:count] for part in self.list[:3])
         kept = torch.nonzero((gains[rows] > NEVER) & (logs < log_eps[members]))[:, 0]
         capacity = len(self.list.logs)
@@ -326,14 +326,14 @@ class _Entries:
         new = _empty_list(capacity, logs.device)
         for part, old in zip(new[:3], (rows, members, logs), strict=True):
             part[: len(kept)] = old[kept]
-        new.count.fill_(len(kept))
+        new.size.fill_(len(kept))
         self.list, self.used = new, len(kept)
 
     def runs(self, n_members: int, place: Tensor, n_active: int) -> tuple[Runs, Runs]:
         """The members in whose balls each active row lies, and the candidates in each ball."""
         used = max(1, self.used)
         rows, members, logs = (part[:used] for part in self.list[:3])
-        there = torch.arange(used, device=logs.device) < self.list.count
+        there = torch.arange(used, device=logs.device) < self.list.size
         # What is not there has any bits.
         places = torch.where(there, place[torch.where(there, rows, 0)], -1)
         return (
