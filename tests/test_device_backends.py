@@ -16,7 +16,7 @@ from devices import PLACES, torch
 import fastsel
 from fastsel import schedule
 from fastsel.backends import resolve, torch_ops
-from fastsel.backends.device import survivors
+from fastsel.backends.device import neighbours, survivors
 from fastsel.points import Points
 
 pytest.importorskip("triton")
@@ -211,20 +211,33 @@ def test_auto_prefers_what_leaves_tensors_where_they_are(monkeypatch):
     assert resolve("auto", tensor, host_only="refine").NAME in ("cpu", "reference")
 
 
-def test_a_round_waits_for_the_device_once(monkeypatch):
-    """Every way to read a tensor is counted; reads are what wait."""
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 16)))
+READS = ("item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__int__", "__float__")
+
+
+def counted_reads(monkeypatch):
+    """A list to which every way to read a tensor is appended from now on; reads are what wait."""
     reads = []
-    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__"):
-        read = getattr(torch.Tensor, name)
 
-        def counted(self, *args, _read=read, _name=name, **options):
-            reads.append(_name)
-            return _read(self, *args, **options)
+    def count(owner, name):
+        read = getattr(owner, name)
 
-        monkeypatch.setattr(torch.Tensor, name, counted)
-    nonzero = torch.nonzero
-    monkeypatch.setattr(torch, "nonzero", lambda *args: reads.append("nonzero") or nonzero(*args))
+        def counted(*args, **options):
+            reads.append(name)
+            return read(*args, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    for name in READS:
+        count(torch.Tensor, name)
+    for name in ("nonzero", "bincount", "unique"):  # their shapes depend on what they find
+        count(torch, name)
+        count(torch.Tensor, name)
+    return reads
+
+
+def test_a_round_waits_for_the_device_once(monkeypatch):
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 16)))
+    reads = counted_reads(monkeypatch)
     module = resolve("torch")
     quiet = {name: lambda *args: None for name in ("group_min", "survivors", "pair_min", "pick")}
     quiet["sq_dist_matrix"] = lambda points, rows, out: None
@@ -235,6 +248,66 @@ def test_a_round_waits_for_the_device_once(monkeypatch):
     reads.clear()
     selection._round(-1.0)
     assert reads == ["tolist"]
+
+
+@pytest.fixture
+def pretended_device(monkeypatch):
+    """Tensors in host memory pass for such of a device, which plain torch then works on."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+
+
+@pytest.mark.parametrize("k", [1, 9, 70])
+def test_neighbours_never_leave_the_device(k, monkeypatch, pretended_device):
+    """Nothing is read but one number of the whole search, and two of each part of the queries."""
+    x = np.random.default_rng(0).normal(size=(300, 16))
+    options = {"metric": "sqeuclidean", "exclude_self": True}
+    expected = fastsel.knn(x, x, k, **options, backend="reference")
+    monkeypatch.setattr(neighbours, "SEARCH_ROWS", 128)
+    tensor = torch.from_numpy(x)
+    out = torch.empty(300, k, dtype=torch.float64), torch.empty(300, k, dtype=torch.int64)
+    reads = counted_reads(monkeypatch)
+    for name in ("group_min", "survivors", "pair_sq_dists"):
+        monkeypatch.setattr(torch_ops, name, uncounted(getattr(torch_ops, name), reads))
+    made = fastsel.knn(tensor, tensor, k, **options, backend="torch")
+    own = list(reads)
+    fastsel.knn(tensor, tensor, k, **options, out=out, backend="torch")
+    twice = list(reads)
+    monkeypatch.undo()
+    # Whether all values are finite, the largest norm, and how many pairs each part listed.
+    assert own == ["item", "item"] + 3 * ["tolist", "bincount"]
+    assert twice == own + own
+    assert_equal(made, expected)
+    assert_equal(out, expected)
+
+
+def uncounted(operation, reads):
+    """The operation, without what plain torch reads in a kernel's place."""
+
+    def quiet(*args, **options):
+        before = len(reads)
+        operation(*args, **options)
+        del reads[before:]
+
+    return quiet
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("there", ["cpu", "cuda"])
+def test_results_are_put_where_the_caller_wants_them(device, there):
+    x = torch.from_numpy(CASES["normal-65x8"])
+    sq_dist, index = oracle.knn(x.numpy(), x.numpy(), 4)
+    out = (
+        torch.empty(65, 4, dtype=torch.float64, device=there),
+        torch.empty(65, 4, dtype=torch.int64, device=there),
+    )
+    result = fastsel.knn(x.to(device), x.to(device), 4, metric="sqeuclidean", out=out)
+    assert result is out
+    assert_equal([part.cpu() for part in out], (sq_dist, index))
+    narrow = (out[0].float(), out[1])
+    with pytest.raises(ValueError, match=r"out\[0\] must be float64 \[65, 4\], C-contig.* float32"):
+        fastsel.knn(x.to(device), x.to(device), 4, out=narrow)
 
 
 @pytest.mark.parametrize(("value", "row"), [(np.nan, 4), (np.inf, 0), (-np.inf, 6)])

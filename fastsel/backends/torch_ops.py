@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fastsel.canonical import LANES
 from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, largest_code
-from fastsel.points import Points
+from fastsel.points import Points, take_roots
 
 # Rows times columns of float64 temporaries.
 BLOCK_ELEMENTS = 1 << 22
@@ -71,8 +71,8 @@ def norms(data: Tensor) -> Tensor:
     for block in _blocks(len(data), data.shape[1]):
         rows = data[block].double()
         squares[block] = sq_dists(rows, torch.zeros_like(rows[:1]))
-    # By NumPy, whose square root is rounded to nearest: torch may take MKL's, which is not.
-    return torch.from_numpy(np.sqrt(squares.cpu().numpy())).to(data.device)
+    take_roots(squares)
+    return squares
 
 
 def frame(*parts: Points) -> tuple[Tensor, float]:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -55,8 +53,8 @@ class Neighbours:
         self,
         first_query: int,
         exclude_self: bool,
-        sq_dist: npt.NDArray[np.float64],
-        index: npt.NDArray[np.int64],
+        sq_dist: Tensor,
+        index: Tensor,
         report: Callable[[int], None],
     ) -> tuple[int, int, int]:
         """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
@@ -81,8 +79,8 @@ class Neighbours:
             near, there, pairs = self._nearest(rows, found, size, groups)
             if exclude_self:
                 near, there = _without(near, there, rows)
-            sq_dist[block] = near.cpu().numpy()
-            index[block] = there.cpu().numpy()
+            sq_dist[block] = near
+            index[block] = there
             evaluated += pairs
             report(block.stop)
         return 2 * n * self._points.n, 0, evaluated
