@@ -38,9 +38,15 @@ for:
 - **All centres, every time.** A refresh applies all of them to a row, seen or not: the least of
   some distances stays the least. That is several times the pairs that the processor looks at, in
   exchange for fixed shapes and one wait a round.
-- **Exact where it counts.** `pair_min`, `pair_sq_dists`, `sq_dist_matrix` and `min_update` compute
-  canonical distances in float64: eight neighbouring threads hold the eight sums, and three
-  exchanges add them in the canonical order. No fused multiply-add.
+- **Exact where it counts.** `pair_min`, `pair_sq_dists`, `top_k`, `sq_dist_matrix` and
+  `min_update` compute canonical distances in float64: eight neighbouring threads hold the eight
+  sums, and three exchanges add them in the canonical order. No fused multiply-add.
+- **Neighbours without a sort.** `by_row` brings the list of `survivors` together by rows: a
+  counting sort. In `top_k` a warp takes the list of a query, four pairs at a time, and keeps the
+  first k by (distance, index) in registers, up to 64; a new one finds its place by two votes of the
+  warp. More than 64 are sorted. Results are written on the device, where the caller wants them.
+- **Inner products are distances** of points with one more component, so that the filter's kernels
+  serve both.
 - **A chain of picks in one launch.** `pick` and `accept` are one block: keys in registers, one
   barrier a pick, the order by the bits of the key.
 - **Nothing waits, but once a round**, when the host reads how many points were picked. Everything
@@ -189,6 +195,9 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
     for gpu in GPUS:
         costs = model.round_costs(gpu, TYPICAL, n, dim)
         costs["min_update"] = model.min_update(gpu, n, dim)
+        listed = int(model.LISTED * (model.NEIGHBOURS + 1) * model.SEARCH_ROWS)
+        costs["by_row"] = model.by_row(gpu, listed)
+        costs["top_k"] = model.top_k(gpu, model.SEARCH_ROWS, listed, dim)
         del costs["sort"]
         for name, cost in costs.items():
             rows.append(_kernel_row(gpu, name, cost, resources["architectures"][gpu.architecture]))
@@ -197,8 +206,10 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         "## Kernels",
         "",
         f"In a round of N = {n:,}, d = {dim}: {TYPICAL.refreshed:,} rows against "
-        f"{TYPICAL.centres:,} centres, {TYPICAL.room:,} active,\n{TYPICAL.picked} picks. Registers "
-        f"and shared memory as nvcc {resources['nvcc']} reports them\n(`python -m "
+        f"{TYPICAL.centres:,} centres, {TYPICAL.room:,} active,\n{TYPICAL.picked} picks; `by_row` "
+        f"and `top_k` of {model.SEARCH_ROWS:,} queries for {model.NEIGHBOURS} "
+        "neighbours.\nRegisters "
+        f"and shared memory as nvcc {resources['nvcc']} reports them (`python -m\n"
         "bench.gpu_resources`); bytes of a product are those from the L2 cache.",
         "",
         *table([*head, "bytes", "operations", "predicted"], rows),

@@ -100,14 +100,18 @@ def parse(text: str) -> Iterator[tuple[str, Resources]]:
 
 
 def kernel_name(mangled: str) -> str:
-    """Such as "pick", or "min_update float16 cosine" for one that is compiled per storage type."""
+    """Such as "pick", or for one that is compiled per storage type "top_k float16 cosine".
+
+    Or "inner", if it is compiled for inner products too.
+    """
     name = re.search(r"\d([a-z_]+)_kernel", mangled)
     assert name is not None, mangled
     types = {"Half": "float16", "Bfloat16": "bfloat16", "f": "float32", "d": "float64"}
-    storage = re.search(r"4RowsI(?:NS_\d+)?(Half|Bfloat16|f|d)E?Lb([01])", mangled)
+    storage = re.search(r"4RowsI(?:NS_\d+)?(Half|Bfloat16|f|d)E?Lb([01])EEE(Lb[01]E)?", mangled)
     if storage is None:
         return name[1]
-    return f"{name[1]} {types[storage[1]]}{' cosine' if storage[2] == '1' else ''}"
+    what = " cosine" if storage[2] == "1" else " inner" if storage[3] == "Lb1E" else ""
+    return f"{name[1]} {types[storage[1]]}{what}"
 
 
 def main() -> None:

@@ -201,13 +201,13 @@ def search(
     out: Neighbours | None = None,
     record: dict[str, Any] | None = None,
 ) -> Neighbours:
-    """Canonical squared distances and indices of the neighbours, each [Q, k], where the backend works.
+    """Canonical squared distances and indices of the neighbours, each [Q, k].
 
-    In the memory of `out`, if given, where that lies there. By inner product, minus that in place of
-    the squared distances.
+    They lie where the backend works: in `out`, if that does. By inner product, minus that in place
+    of the squared distances.
     """
     begin = time.perf_counter()
-    module, queries, points = _adopted(backend, queries, points, by_inner_product)
+    module, queries, points = _adopted(backend, queries, points)
     neighbours = module.Neighbours(queries, points, by_inner_product)
     prepared = time.perf_counter()
     report = Progress(progress, "nearest neighbours", queries.n)
@@ -254,12 +254,9 @@ def kth_sq_dists(
     return result
 
 
-def _adopted(
-    backend: str, queries: Points, points: Points, by_inner_product: bool = False
-) -> tuple[ModuleType, Points, Points]:
+def _adopted(backend: str, queries: Points, points: Points) -> tuple[ModuleType, Points, Points]:
     """The module of the backend, and the points where it keeps them."""
-    host_only = "metric='inner_product'" if by_inner_product else None
-    module = resolve(backend, queries, points, host_only=host_only)
+    module = resolve(backend, queries, points)
     adopted = module.adopt(queries, queries if queries.is_tensor else points)
     return module, adopted, adopted if queries is points else module.adopt(points, adopted)
 

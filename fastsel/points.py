@@ -71,7 +71,7 @@ class Points:
         return self.data.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
 
     def view(self, array: Any) -> Any:
-        """The same memory as an array of the library of the points; None where it lies elsewhere."""
+        """The same memory as an array such as the points are; None where it lies elsewhere."""
         if not self.is_tensor:
             return None if on_device(array) else np.asarray(array)
         tensor = sys.modules["torch"].as_tensor(array)

@@ -4,6 +4,7 @@ The operations are those of fastsel/backends/torch_ops.py, which says what each 
 """
 
 from fastsel.kernels.accept import accept
+from fastsel.kernels.by_row import by_row
 from fastsel.kernels.group_min import group_min
 from fastsel.kernels.min_update import min_update
 from fastsel.kernels.pair_min import pair_min
@@ -11,9 +12,11 @@ from fastsel.kernels.pair_sq_dists import pair_sq_dists
 from fastsel.kernels.pick import pick
 from fastsel.kernels.sq_dist_matrix import sq_dist_matrix
 from fastsel.kernels.survivors import survivors
+from fastsel.kernels.top_k import top_k
 
 __all__ = [
     "accept",
+    "by_row",
     "group_min",
     "min_update",
     "pair_min",
@@ -21,4 +24,5 @@ __all__ = [
     "pick",
     "sq_dist_matrix",
     "survivors",
+    "top_k",
 ]

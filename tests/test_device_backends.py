@@ -91,8 +91,9 @@ def test_every_dtype(dtype, metric, calls):
     options = {"metric": metric, "return_distances": True}
     expected = fastsel.greedy_select(wide, 30, backend="reference", **options)
     assert_equal(calls.greedy_select(x, 30, **options), expected)
-    distances, indices = fastsel.knn(wide[:9], wide, 4, metric=metric, backend="reference")
-    assert_equal(calls.knn(x[:9], x, 4, metric=metric), (distances, indices))
+    for by in {metric, "inner_product"}:
+        expected = fastsel.knn(wide[:9], wide, 4, metric=by, backend="reference")
+        assert_equal(calls.knn(x[:9], x, 4, metric=by), expected)
 
 
 def test_prefixes_anchors_and_limits(calls):
@@ -125,6 +126,9 @@ def test_lists_that_are_too_short(case, calls, monkeypatch):
     monkeypatch.setattr(survivors, "PAIRS_PER_NEIGHBOUR", 0)
     sq_dist, index = oracle.knn(x, x, 3, exclude_self=True)
     assert_equal(calls.knn(x, x, 3, exclude_self=True), (np.sqrt(sq_dist), index))
+    key, index = oracle.knn(x, x, 3, exclude_self=True, by_inner_product=True)
+    found = calls.knn(x, x, 3, exclude_self=True, metric="inner_product")
+    assert_equal(found, (-key, index))
 
 
 @pytest.mark.parametrize("case", ["normal-65x8", "lattice-3d", "scales"])
@@ -144,10 +148,32 @@ def test_knn(case, calls):
         assert_equal(calls.knn(x, x, k, exclude_self=True), (np.sqrt(sq_dist), index))
 
 
-def test_all_neighbours_of_other_points(calls):
+@pytest.mark.parametrize("case", [name for name in SMALL if len(CASES[name]) > 1])
+def test_inner_products(case, calls):
+    x = CASES[case][:100]
+    key, index = oracle.knn(x, x, min(5, len(x) - 1), exclude_self=True, by_inner_product=True)
+    found = calls.knn(x, x, min(5, len(x) - 1), exclude_self=True, metric="inner_product")
+    assert_equal(found, (-key, index))
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "inner_product"])
+@pytest.mark.parametrize("k", [60, 90])  # in registers, and by sorts
+def test_all_neighbours_of_other_points(k, metric, calls):
     x = CASES["scales"]
-    sq_dist, index = oracle.knn(x[:10], x[40:], 60)
-    assert_equal(calls.knn(x[:10], x[40:], 60), (np.sqrt(sq_dist), index))
+    expected = fastsel.knn(x[:10], x[-k:], k, metric=metric, backend="reference")
+    assert_equal(calls.knn(x[:10], x[-k:], k, metric=metric), expected)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_refine(metric, calls):
+    x = np.concatenate([CASES["normal-65x8"][:40], CASES["normal-65x8"][:3]])
+    record, ours = {}, {}
+    start = np.arange(0, 40, 4)
+    options = {"metric": metric, "return_gain": True}
+    expected = fastsel.refine(x, start, **options, record=record, backend="cpu")
+    assert record["swaps"] > 3
+    assert_equal(calls.refine(x, start, **options, record=ours), expected)
+    assert ours == record
 
 
 def test_what_rests_on_neighbours(calls):
@@ -208,7 +234,7 @@ def test_auto_prefers_what_leaves_tensors_where_they_are(monkeypatch):
         assert resolve("auto", tensor).NAME == "torch"
         with pytest.raises(RuntimeError, match="backend 'triton' can not run here: torch finds"):
             resolve("triton", tensor)
-    assert resolve("auto", tensor, host_only="refine").NAME in ("cpu", "reference")
+    assert resolve("auto", tensor, host_only="entropy").NAME in ("cpu", "reference")
 
 
 READS = ("item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__int__", "__float__")
@@ -266,7 +292,7 @@ def test_neighbours_never_leave_the_device(k, monkeypatch, pretended_device):
     tensor = torch.from_numpy(x)
     out = torch.empty(300, k, dtype=torch.float64), torch.empty(300, k, dtype=torch.int64)
     reads = counted_reads(monkeypatch)
-    for name in ("group_min", "survivors", "pair_sq_dists"):
+    for name in ("group_min", "survivors", "by_row", "top_k", "pair_sq_dists"):
         monkeypatch.setattr(torch_ops, name, uncounted(getattr(torch_ops, name), reads))
     made = fastsel.knn(tensor, tensor, k, **options, backend="torch")
     own = list(reads)
@@ -274,7 +300,7 @@ def test_neighbours_never_leave_the_device(k, monkeypatch, pretended_device):
     twice = list(reads)
     monkeypatch.undo()
     # Whether all values are finite, the largest norm, and how many pairs each part listed.
-    assert own == ["item", "item"] + 3 * ["tolist", "bincount"]
+    assert own == ["item", "item"] + 3 * ["tolist"]
     assert twice == own + own
     assert_equal(made, expected)
     assert_equal(out, expected)

@@ -32,7 +32,7 @@ TENSOR_CORES = {
     100: r"tcgen05\.mma\S*\.kind::i8",
 }
 
-CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix")
+CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "top_k", "sq_dist_matrix")
 
 
 @pytest.fixture(scope="module")
