@@ -49,8 +49,9 @@ for:
   serve both.
 - **A chain of picks in one launch.** `pick` and `accept` are one block: keys in registers, one
   barrier a pick, the order by the bits of the key.
-- **Nothing waits, but once a round**, when the host reads how many points were picked. Everything
-  is on the caller's stream, and memory comes from torch's allocator.
+- **Nothing waits, but once a round**, when the host reads how many points were picked, or once for
+  16,384 queries of a search. Everything is on the caller's stream, and memory comes from torch's
+  allocator.
 
 mma.sync and cp.async work on every GPU since the A100 (compute capability 8.0). wgmma and TMA would
 bring the H100's product nearer to its peak. The first thing to do about the product is to do less

@@ -69,15 +69,16 @@ __global__ void __launch_bounds__(kPairThreads)
                  bool exclude_self, int k, double* keys, int64_t* index) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kPairThreads / kWarp) + warp_id();
   if (row >= n) return;  // the whole warp
-  const int64_t query = rows[row];
-  const int64_t end = lists.first[row + 1];
+  const auto query = static_cast<int32_t>(rows[row]);
+  const int32_t* cols = lists.cols + lists.first[row];
+  const auto count = static_cast<int32_t>(lists.first[row + 1] - lists.first[row]);
   Best best;
-  for (int64_t begin = lists.first[row]; begin < end; begin += kPairsPerWarp) {
-    const int64_t mine = begin + lane_id() / kLanes;
-    const int32_t point = lists.cols[mine < end ? mine : end - 1];
+  for (int32_t begin = 0; begin < count; begin += kPairsPerWarp) {
+    const int32_t mine = begin + lane_id() / kLanes;
+    const int32_t point = cols[mine < count ? mine : count - 1];
     const double value = key<Inner>(queries[query], points[point], points.dim);
-    const bool counts = mine < end && !(exclude_self && point == query);
-    const Neighbour found = counts ? Neighbour{value, point} : kNobody;
+    const bool wanted = mine < count && !(exclude_self && point == query);
+    const Neighbour found = wanted ? Neighbour{value, point} : kNobody;
     for (int pair = 0; pair < kPairsPerWarp; ++pair) {
       best.offer(from_lane(found, pair * kLanes), k);
     }
