@@ -8,7 +8,7 @@ CORE := $(VENV)/.core
 NATIVE := setup.py $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
-.PHONY: help test recursive lint types check bench wheel clean
+.PHONY: help test recursive lint types check sanitize bench wheel clean
 
 help:
 	@echo "make recursive  set up, then train with and without selection on real digits (minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint       ruff, ruff format, clang-format"
 	@echo "make types      mypy"
 	@echo "make check      lint, types, test"
+	@echo "make sanitize   the tests of the native core under sanitizers (tens of minutes)"
 	@echo "make bench      set up, then time fastsel and its peers side by side (minutes)"
 	@echo "make wheel      a wheel of fastsel in dist/"
 	@echo "make clean      remove the environment and everything built"
@@ -25,11 +26,11 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[train,dev]"
-	touch $@ $(CORE)
+	FASTSEL_BUILD=none $(BIN)/python -m pip install --quiet --editable ".[train,dev]"
+	touch $@
 
-# The native core; again when its sources change.
-$(CORE): $(NATIVE) | $(STAMP)
+# The native core; again when its sources change. It goes with each installation of the package.
+$(CORE): $(NATIVE) $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -48,6 +49,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test
+
+sanitize: $(STAMP)
+	tests/sanitize/run.sh address $(ARGS)
+	tests/sanitize/run.sh thread $(ARGS)
 
 # Apart, because the peers hold back the versions of what they share with the rest.
 $(PEERS): pyproject.toml | $(STAMP)

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -37,6 +39,7 @@ CUDA_KERNELS = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off"]
 # -Wno-maybe-uninitialized and the like: GCC 12 warns of its own AVX-512 header (GCC bug 105593).
 FLAGS += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-maybe-uninitialized", "-Wno-uninitialized"]
+FLAGS += shlex.split(os.environ.get("CXXFLAGS", ""))  # those of whoever builds, last
 
 # One build of every kernel file for each level; the best one that the processor has is picked at
 # import, so a wheel runs on any machine of its architecture.
@@ -162,15 +165,21 @@ class BuildCores(build_ext):
         openmp = ["-fopenmp"] if self.compiles("-fopenmp") else []
         flags = [*FLAGS, *openmp]
         include_dirs = ["csrc", pybind11.get_include()]
-        for level, level_flags in LEVELS.items():
-            ext.extra_objects += self.compiler.compile(
-                KERNELS,
+
+        def compile_kernel(task: tuple[str, str]) -> list[str]:
+            level, source = task
+            return self.compiler.compile(
+                [source],
                 output_dir=str(Path(self.build_temp) / level),
                 macros=[("FASTSEL_LEVEL", level)],
                 include_dirs=include_dirs,
-                extra_postargs=[*flags, *level_flags],
+                extra_postargs=[*flags, *LEVELS[level]],
                 depends=ext.depends,
             )
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for objects in pool.map(compile_kernel, product(LEVELS, KERNELS)):
+                ext.extra_objects += objects
         ext.define_macros += [(f"FASTSEL_HAS_{level.upper()}", "1") for level in LEVELS]
         ext.include_dirs += include_dirs
         ext.extra_compile_args += flags

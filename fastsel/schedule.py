@@ -74,8 +74,8 @@ class State:
     """What every point knows of the selected set, and the picks, in host memory.
 
     keys float64 and seen int64 [N]; picks int64 and sq_radii float64, of the selection's capacity.
-    fastsel/backends/device/state.py has its twin, whose rows and rivals are tensors: a schedule hands
-    them from one call to the next and looks into none.
+    fastsel/backends/device/state.py has its twin, whose rows and rivals are tensors: a schedule
+    hands them from one call to the next and looks into none.
     """
 
     def __init__(self, points: Points, capacity: int) -> None:
@@ -302,9 +302,10 @@ def beats(
 def rough_leaders(
     keys: npt.NDArray[np.float64], size: int
 ) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
-    """As `leaders`, but only about `size` points, for a fraction of the time.
+    """As `leaders`, but only about `size` points, and a rival that no other point comes before.
 
-    The cut is that of a sample, which ties and order can mislead: then it is made exactly.
+    For a fraction of the time. The cut is that of a sample, which ties and order can mislead: then
+    it is made exactly.
     """
     sample = keys[:: max(1, min(SAMPLE_STRIDE, size // SAMPLE_STRIDE))]
     place = len(sample) - round(size * len(sample) / len(keys))
@@ -312,7 +313,7 @@ def rough_leaders(
         cut = np.partition(sample, place)[place]
         rows = np.flatnonzero(keys >= cut)
         if cut >= 0 and size // 2 <= len(rows) <= 2 * size:
-            return rows, _best_below(keys, cut)
+            return rows, (float(np.nextafter(cut, SELECTED)), -1)
     return leaders(keys, size)
 
 

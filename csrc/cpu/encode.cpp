@@ -17,10 +17,10 @@ constexpr double kRounder = 0x1.8p52;
 
 inline Lanes absolute(Lanes x) { return x < 0.0 ? -x : x; }
 
-inline double norm_of(const double* x, int64_t n) {
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
-  return __builtin_sqrt(sum);
+inline double norm_of(const Lanes* x, int64_t lanes) {
+  Lanes sums = {};
+  for (int64_t l = 0; l < lanes; ++l) sums += x[l] * x[l];
+  return __builtin_sqrt(sum_lanes(sums));
 }
 
 // Codes `image`, whole lanes with zeros behind, as row i; it may be off already by `off`.
@@ -104,7 +104,7 @@ void encode(const Matrix& points, const double* shift, double scale, int64_t lim
         for (int64_t r = 0; r < count; ++r) {
           auto* components = reinterpret_cast<double*>(sketch.get());
           for (int64_t k = 0; k < depth; ++k) components[k] = products.get()[r * depth + k];
-          const double projected = norm_of(components, depth);
+          const double projected = norm_of(sketch.get(), depth / kLanes);
           const double sq_rest = norms[r] * norms[r] - projected * projected;
           const double rest = sq_rest > 0.0 ? __builtin_sqrt(sq_rest) : 0.0;
           components[depth - 1] = rest;

@@ -17,6 +17,7 @@ static_assert(kBlockUnit % kTileRows == 0, "blocks hold whole tiles");
 
 inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+inline float max(float a, float b) { return a > b ? a : b; }
 
 // Centres in a block.
 inline int64_t block_size(const Codes& codes) {

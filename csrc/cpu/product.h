@@ -43,6 +43,17 @@ inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
 inline Vec broadcast(float x) { return x - Vec{}; }
 
+// sum + a * b, rounded once where the processor has an instruction for it.
+inline Vec multiply_add(Vec a, Vec b, Vec sum) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__FMA__)
+  return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+  return sum + a * b;
+#endif
+}
+
 inline bool any(Ints m) {
 #if defined(__AVX512F__)
   return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
