@@ -25,7 +25,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from bench import gpu_resources
+from bench.gpu_resources import Tile
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WORK, MEASURED, PAGE = (DOCS / name for name in ("gpu-work.json", "gpu-measured.json", "gpu.md"))
@@ -51,7 +55,14 @@ class Gpu:
     float64: float  # likewise, not on tensor cores
     memory: float  # bytes a second
     shared: int  # bytes of a processor that its blocks share
-    mma_share: float  # of the tensor cores' peak that mma.sync reaches
+    mma_share: float  # of the tensor cores' peak that mma.sync reaches with int8, by itself
+    l2: float  # bytes a cycle that all processors together get from the L2 cache
+
+    @property
+    def tile(self) -> Tile:
+        """How the products cut their work on it."""
+        known = {f"sm_{tile.capability}": tile for tile in gpu_resources.TILES}
+        return known[self.architecture.rstrip("a")]
 
 
 A100 = Gpu(
@@ -66,7 +77,8 @@ A100 = Gpu(
     float64=9.7e12,
     memory=2.039e12,
     shared=164 << 10,
-    mma_share=0.75,
+    mma_share=607.6 / 624,
+    l2=2007.9,
 )
 H100 = Gpu(
     name="H100 SXM",
@@ -80,15 +92,16 @@ H100 = Gpu(
     float64=34e12,
     memory=3.35e12,
     shared=228 << 10,
-    mma_share=0.6,
+    mma_share=977.9 / 1513,  # measured on a H800 PCIe, whose peak is that
+    l2=3942.4,
 )
 GPUS = (A100, H100)
 
 # Assumptions. Shares are of the peak.
 MEMORY_SHARE = 0.85  # of a stream through memory
 GATHER_SHARE = 0.5  # of rows that lie anywhere
-L2_BYTES = 5120  # a cycle, of the whole cache (A100 whitepaper; taken for the H100 too)
-L2_SHARE = 0.6
+LOOP_SHARE = 0.77  # of what bounds the steps of a product
+SHARED_BYTES = 128  # a cycle, of a processor's shared memory
 FLOAT64_SHARE = 0.7
 GEMM_SHARE = 0.8  # of float32, by cuBLAS
 EPILOGUE = 8  # instructions for each pair that follow its product
@@ -96,7 +109,8 @@ LAUNCH = 4e-6  # seconds for the host to launch a kernel
 SYNC = 10e-6  # seconds from the end of a kernel until the host goes on
 LISTED = 1.5  # pairs of a search that pass the filter, for each neighbour
 INSERTION = 60  # instructions of a warp to take a neighbour in
-ROUND_LAUNCHES = 80  # kernels of a round, those of torch's sorts among them
+ROUND_LAUNCHES = 110  # kernels of a round: some 85 operations, of which torch's sorts launch more
+FILTER_LAUNCHES = 30  # more of them where distances among active rows are filtered
 SORT_PASSES = 8  # over keys and indices, of a radix sort of float64
 
 # Cycles of a pick, one after the other.
@@ -108,17 +122,22 @@ BARRIER = 40
 SHARED_ROUND_TRIP = 60
 PICK_ARITHMETIC = 60
 
-TILE = 128
+STEP = 64  # bytes of a code in a step of a product
 MATRIX_TILE = 32
-BLOCK_THREADS = {"group_min": 256, "survivors": 256, "sq_dist_matrix": 256, "pick": 512}
-BLOCK_THREADS |= {"accept": 512, "min_update": 256, "pair_min": 256, "pair_sq_dists": 256}
+BLOCK_THREADS = {"sq_dist_matrix": 256, "pick": 512, "accept": 512}
+BLOCK_THREADS |= {"min_update": 256, "pair_min": 256, "pair_sq_dists": 256}
 BLOCK_THREADS |= {"by_row": 256, "top_k": 256}
 REGISTERS = 65_536
 MAX_THREADS = 2048
 MAX_BLOCKS = 32
 RESERVED_SHARED = 1024  # of every block, by the system
 SEARCH_ROWS = 1 << 14  # fastsel/backends/device/neighbours.py
-REFRESH_GROUPS = 16  # fastsel/backends/device/pool.py
+FILTERED_ACTIVE = 1024  # fastsel/backends/device/pool.py
+BLOCK_POINTS = 512  # that a block takes: csrc/cuda/survivors.cu, fastsel/backends/device/pool.py
+
+
+# Rows of a tile for which the pairs of a refresh are counted.
+HEIGHTS = (64, 128, 256)
 
 
 class Round(NamedTuple):
@@ -129,6 +148,10 @@ class Round(NamedTuple):
     room: int  # rows of the matrix
     picked: int
     canonical: int  # pairs that passed the filter of the refresh
+    # Pairs of its rows and centres, by HEIGHTS of tiles that start at the first centre which one of
+    # their rows has not seen.
+    pairs: tuple[int, int, int]
+    near: int  # pairs of active rows and those that would lower their keys
 
 
 class Cost(NamedTuple):
@@ -139,9 +162,14 @@ class Cost(NamedTuple):
     seconds: float
 
 
+def threads_of(gpu: Gpu, kernel: str) -> int:
+    """Of a block."""
+    return BLOCK_THREADS.get(kernel.split()[0], gpu.tile.threads)
+
+
 def blocks_per_processor(gpu: Gpu, kernel: str, report: dict[str, Any]) -> int:
     """How many blocks of a kernel are on a processor at a time."""
-    threads = BLOCK_THREADS[kernel.split()[0]]
+    threads = threads_of(gpu, kernel)
     registers = -(-report["registers"] // 8) * 8
     return min(
         MAX_BLOCKS,
@@ -151,23 +179,44 @@ def blocks_per_processor(gpu: Gpu, kernel: str, report: dict[str, Any]) -> int:
     )
 
 
-def product(gpu: Gpu, rows: int, cols: int, dim: int, parts: int = 1) -> Cost:
+def step_cycles(gpu: Gpu, tile: Tile) -> dict[str, float]:
+    """What a step of a tile takes of a processor, by each thing that may bound it."""
+    moved = (tile.rows + tile.cols) * STEP
+    read = (tile.warp_rows + tile.warp_cols) * STEP * tile.threads // 32
+    operations = 2.0 * tile.rows * tile.cols * STEP
+    rate = gpu.int8 * gpu.mma_share / (gpu.processors * gpu.clock)
+    l2 = moved / (gpu.l2 / gpu.processors)
+    # With one block on a processor nothing is done while its warps wait for each other.
+    waits = BARRIER + SHARED_ROUND_TRIP if tile.blocks == 1 else 0
+    return {
+        "tensor cores": operations / rate + waits,
+        "shared memory": (read + moved) / SHARED_BYTES,
+        "L2": l2,
+        # The copies of a block are on their way for all of its steps but one.
+        "latency": (L2_LATENCY + l2) / ((tile.stages - 1) * tile.blocks),
+    }
+
+
+def product(gpu: Gpu, rows: int, pairs: float, dim: int, cut: Tile | None = None) -> Cost:
     """An int8 product with its epilogue: `group_min` and `survivors`.
 
-    Tensor cores and epilogue take turns; the codes come from the L2 cache meanwhile. The last wave
-    of blocks, `parts` of them to a tile of rows, may fill the GPU only in part.
+    A step takes what bounds it; steps and epilogue take turns. Blocks have some tiles each and
+    start with a copy that nothing hides where they are alone; the last ones may find half of the
+    GPU idle.
     """
-    depth = -(-dim // 64) * 64
-    row_tiles = -(-rows // TILE)
-    tiles = row_tiles * -(-cols // TILE)
-    operations = 2.0 * tiles * TILE * TILE * depth
-    moved = tiles * 2.0 * TILE * depth
-    tensor = operations / (gpu.int8 * gpu.mma_share)
-    epilogue = tiles * TILE * TILE * EPILOGUE / (gpu.processors * gpu.lanes * gpu.clock)
-    waves = row_tiles * parts / (2 * gpu.processors)
-    uneven = max(1.0, -(-waves // 1) / waves)
-    l2 = moved / (L2_BYTES * gpu.clock * L2_SHARE)
-    return Cost(moved, operations, uneven * max(tensor + epilogue, l2))
+    tile = gpu.tile if cut is None else cut
+    depth = -(-dim // STEP) * STEP
+    # Tiles begin anywhere: half of the last one is empty.
+    row_tiles = -(-rows // tile.rows)
+    tiles = pairs / (tile.rows * tile.cols) + row_tiles / 2
+    step = max(step_cycles(gpu, tile).values()) / LOOP_SHARE
+    cycles = depth / STEP * step + tile.rows * tile.cols * EPILOGUE / gpu.lanes
+    in_block = BLOCK_POINTS / tile.cols
+    starts = tiles / in_block * (2 * L2_LATENCY if tile.blocks == 1 else 0)
+    last = in_block * cycles * tile.blocks / 2
+    seconds = ((tiles * cycles + starts) / gpu.processors + last) / gpu.clock
+    moved = tiles * (tile.rows + tile.cols) * depth
+    return Cost(moved, 2.0 * tiles * tile.rows * tile.cols * depth, seconds)
 
 
 def sq_dist_matrix(gpu: Gpu, rows: int, dim: int) -> Cost:
@@ -229,16 +278,35 @@ def sort(gpu: Gpu, n: int) -> Cost:
     return Cost(moved, 0.0, moved / (gpu.memory * MEMORY_SHARE))
 
 
+def infinities(gpu: Gpu, rows: int) -> Cost:
+    """A matrix that is filled with one number."""
+    moved = 8.0 * rows * rows
+    return Cost(moved, 0.0, moved / (gpu.memory * MEMORY_SHARE))
+
+
+def added(*costs: Cost) -> Cost:
+    """One after the other."""
+    return Cost(*map(sum, zip(*costs, strict=True)))
+
+
 def round_costs(gpu: Gpu, one: Round, n: int, dim: int) -> dict[str, Cost]:
     """The kernels of a round of greedy selection."""
-    return {
+    looked = one.pairs[HEIGHTS.index(gpu.tile.rows)]
+    refresh = product(gpu, one.refreshed, looked, dim)
+    costs = {
         "sort": sort(gpu, n),
-        "group_min": product(gpu, one.refreshed, one.centres, dim, REFRESH_GROUPS),
-        "survivors": product(gpu, one.refreshed, one.centres, dim, -(-one.centres // (16 * TILE))),
+        "group_min": refresh,
+        "survivors": refresh,
         "pair_min": pairs(gpu, one.canonical, dim),
         "sq_dist_matrix": sq_dist_matrix(gpu, one.room, dim),
+        "pair_sq_dists": Cost(0.0, 0.0, 0.0),
         "pick": pick(gpu, one.room, one.picked),
     }
+    if one.room >= FILTERED_ACTIVE:
+        costs["survivors"] = added(refresh, product(gpu, one.room, one.room**2, dim))
+        costs["sq_dist_matrix"] = Cost(0.0, 0.0, 0.0)
+        costs["pair_sq_dists"] = added(infinities(gpu, one.room), pairs(gpu, one.near, dim))
+    return costs
 
 
 def greedy(gpu: Gpu, rounds: list[Round], n: int, dim: int) -> float:
@@ -246,7 +314,8 @@ def greedy(gpu: Gpu, rounds: list[Round], n: int, dim: int) -> float:
     total = encode(gpu, n, dim)
     for one in rounds:
         kernels = sum(cost.seconds for cost in round_costs(gpu, one, n, dim).values())
-        total += max(kernels, ROUND_LAUNCHES * LAUNCH) + SYNC
+        launches = ROUND_LAUNCHES + (FILTER_LAUNCHES if one.room >= FILTERED_ACTIVE else 0)
+        total += max(kernels, launches * LAUNCH) + SYNC
     return total
 
 
@@ -276,8 +345,8 @@ def knn(gpu: Gpu, n: int, dim: int) -> float:
         rows = min(SEARCH_ROWS, n - first)
         listed = int(LISTED * (NEIGHBOURS + 1) * rows)  # a row finds itself too
         kernels = [
-            product(gpu, rows, n, dim, 64),
-            product(gpu, rows, n, dim, -(-n // (16 * TILE))),
+            product(gpu, rows, rows * n, dim),
+            product(gpu, rows, rows * n, dim),
             by_row(gpu, listed),
             top_k(gpu, rows, listed, dim),
         ]
@@ -291,8 +360,25 @@ def flat_knn(gpu: Gpu, n: int, dim: int) -> float:
     return compute + 2.0 * n * n * 4 / (gpu.memory * MEMORY_SHARE)
 
 
+def looked_at(seen: npt.NDArray[np.int64], centres: int, height: int) -> int:
+    """Pairs of a refresh: rows in the order of what they have seen, `height` of them to a tile."""
+    starts = np.sort(seen)[np.arange(len(seen)) // height * height]
+    return int((centres - starts).sum())
+
+
+def count_near(rows: npt.NDArray[np.float64], keys: npt.NDArray[np.float64]) -> int:
+    """Pairs of rows and others, or themselves, whose squared distance is below the first's key."""
+    sq_norms = (rows * rows).sum(axis=1)
+    sq_dists = sq_norms[:, None] + sq_norms - 2 * rows @ rows.T
+    return int((sq_dists < keys[:, None]).sum())
+
+
 def count_rounds(n: int, dim: int, m: int) -> list[Round]:
-    """The rounds of a selection from synthetic features, on the processor."""
+    """The rounds of a selection from synthetic features, on the processor.
+
+    As on a device: the leaders are exactly so many, and a refresh drops no row before the last
+    centre.
+    """
     from bench.data import clustered
     from fastsel import schedule
     from fastsel.backends import cpu
@@ -301,25 +387,31 @@ def count_rounds(n: int, dim: int, m: int) -> list[Round]:
 
     rounds: list[Round] = []
 
+    class ExactLeaders(cpu.State):
+        def leaders(self, size: int) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
+            return schedule.leaders(self.keys, size)
+
     class Counting(cpu.Pool):
         def refresh(self, rows: Any, keys: Any, seen: Any, rival: Any) -> tuple[int, int, int]:
-            work = super().refresh(rows, keys, seen, rival)
-            room = min(schedule.MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self._count // 2))
+            count = self._count
+            one, two, four = (looked_at(seen[rows], count, height) for height in HEIGHTS)
+            work = super().refresh(rows, keys, seen, schedule.NO_RIVAL)
+            room = min(schedule.MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, count // 2), len(rows))
             if len(rows) > 1:  # not the first pick
-                rounds.append(Round(len(rows), self._count, min(room, len(rows)), 0, work[2]))
+                rounds.append(Round(len(rows), count, room, 0, work[2], (one, two, four), 0))
             return work
 
-        def pick(self, *args: Any) -> tuple[int, int, int]:
-            work = super().pick(*args)
-            rounds[-1] = rounds[-1]._replace(picked=work[0])
+        def pick(self, rows: Any, keys: Any, *args: Any) -> tuple[int, int, int]:
+            near = count_near(points.rows(rows), keys[rows])
+            work = super().pick(rows, keys, *args)
+            rounds[-1] = rounds[-1]._replace(picked=work[0], near=near)
             return work
 
     backend: Any = SimpleNamespace(
-        Pool=Counting, State=cpu.State, adopt=cpu.adopt, min_update=cpu.min_update
+        Pool=Counting, State=ExactLeaders, adopt=cpu.adopt, min_update=cpu.min_update
     )
-    import numpy as np
-
-    selection = schedule.Greedy(backend, as_points("features", clustered(n, dim)), m)
+    points = as_points("features", clustered(n, dim))
+    selection = schedule.Greedy(backend, points, m)
     selection.add_prefix(np.zeros(1, np.int64))
     selection.run(-1.0, Progress(False, "", m))
     return rounds
@@ -332,7 +424,7 @@ def rounds_of(work: dict[str, Any], n: int, dim: int, m: int) -> list[Round]:
     for values in work[f"{n}x{dim}"]:
         if left <= 0:
             break
-        one = Round(*values)
+        one = Round(*values[:5], tuple(values[5]), values[6])
         rounds.append(one._replace(picked=min(one.picked, left)))
         left -= one.picked
     assert left <= 0

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from bench import gpu_model as model
-from bench.gpu_model import GPUS, Cost, Gpu, Round, milliseconds, table
+from bench.gpu_model import GPUS, Cost, Gpu, Round, Tile, milliseconds, table
 
 # A round in the middle of a large selection, for the table of kernels.
-TYPICAL = Round(refreshed=8192, centres=16_384, room=2048, picked=300, canonical=16_384)
+TYPICAL = Round(
+    refreshed=8192,
+    centres=16_384,
+    room=2048,
+    picked=300,
+    canonical=16_384,
+    pairs=(8192 * 4096,) * 3,
+    near=8192,
+)
 TYPICAL_SIZE = (65_536, 384)
 
 HEAD = """# On a GPU
@@ -35,12 +43,16 @@ for:
 - **The product is made twice.** `group_min` takes from it how near each row is at most to a centre;
   `survivors`, which then knows how far to look, lists the pairs that may be nearer. Two passes over
   registers are cheaper than one that writes a matrix of distances.
-- **All centres, every time.** A refresh applies all of them to a row, seen or not: the least of
-  some distances stays the least. That is several times the pairs that the processor looks at, in
-  exchange for fixed shapes and one wait a round.
+- **From the first centre that is new.** A refresh takes its rows in the order of what they have
+  seen, so that a tile holds rows of a kind, and begins with the first centre that is new to one of
+  them. What the others see again changes nothing: their keys account for it. Blocks without work
+  leave at once. Shapes stay fixed, and one wait a round is enough.
 - **Exact where it counts.** `pair_min`, `pair_sq_dists`, `top_k`, `sq_dist_matrix` and
   `min_update` compute canonical distances in float64: eight neighbouring threads hold the eight
   sums, and three exchanges add them in the canonical order. No fused multiply-add.
+- **Only what may matter among active rows.** Where they are many, `survivors` lists the pairs that
+  may lower a key, `pair_sq_dists` computes those, and the rest of the matrix is infinite, which
+  lowers no key either. Where they are few, `sq_dist_matrix` computes all.
 - **Neighbours without a sort.** `by_row` brings the list of `survivors` together by rows: a
   counting sort. In `top_k` a warp takes the list of a query, four pairs at a time, and keeps the
   first k by (distance, index) in registers, up to 64; a new one finds its place by two votes of the
@@ -54,8 +66,9 @@ for:
   allocator.
 
 mma.sync and cp.async work on every GPU since the A100 (compute capability 8.0). wgmma and TMA would
-bring the H100's product nearer to its peak. The first thing to do about the product is to do less
-of it: a tile of rows could start at the first centre that one of its rows has not seen.
+bring the H100's product nearer to its peak. By the tables below it is not the first thing to do: in
+small rounds the host's launches take longest, then the chain of picks. A round's operations of
+torch, some 85, in a few kernels of their own or in a CUDA graph would be the next step.
 
 `objective="entropy"` works on tensors of a GPU through the `cpu` backend: a pick updates a handful
 of balls, too little work for a GPU.
@@ -77,15 +90,21 @@ What that can not show: speed, and whatever a GPU does otherwise than its manual
 
 FORMULAS = f"""## The model
 
-A product's time is that of the tensor cores plus that of the epilogue, or that of the L2 cache,
-whichever is longer, rounded up to whole waves of blocks. A pick is a chain of
+A step of a product, 64 bytes of the codes of a tile, takes what is longest: the tensor cores, at
+the rate that mma.sync reaches; the L2 cache; shared memory, at {model.SHARED_BYTES} bytes a cycle;
+or the latency of a copy, shared among the steps that are on their way. A loop reaches
+{model.LOOP_SHARE:.0%} of that. Where a processor has one block, a step waits for a barrier too.
+{model.EPILOGUE} instructions a pair follow, and at the end half of a block's time. A pick is a
+chain of
 {model.L2_LATENCY} cycles (L2 latency) + 8 bytes x rows / {model.L2_BYTES_OF_ONE} bytes a cycle +
 {model.REDUCTIONS} x {model.REDUCE} (reductions of a warp) + {model.BARRIER} (barrier) +
 {model.SHARED_ROUND_TRIP} (shared memory) + {model.PICK_ARITHMETIC}. float64 kernels run at
 {model.FLOAT64_SHARE:.0%} of the peak, streams through memory at {model.MEMORY_SHARE:.0%}, scattered
 rows at {model.GATHER_SHARE:.0%}. A round takes its kernels' time, or that of
-{model.ROUND_LAUNCHES} launches of {model.LAUNCH * 1e6:.0f} us if that is longer, and a wait of
-{model.SYNC * 1e6:.0f} us. These are assumptions; the first measurement will correct them.
+{model.ROUND_LAUNCHES} launches of {model.LAUNCH * 1e6:.0f} us
+({model.ROUND_LAUNCHES + model.FILTER_LAUNCHES} where active rows are filtered) if that is longer,
+and a wait of {model.SYNC * 1e6:.0f} us. These are assumptions; the first measurement will correct
+them.
 
 How many rounds there are, and how many rows and pairs each one has, is counted and not assumed: on
 the processor, on the synthetic features of `bench/data.py` (`--count`).
@@ -97,8 +116,10 @@ product at {model.GEMM_SHARE:.0%} of the peak, whose result is written and read 
 computes in TF32 or float16 is faster than that, and not exact.
 
 Figures of the GPUs: NVIDIA's datasheets of the A100 and the H100 and their architecture whitepapers
-(peaks without sparsity; the clock of the H100 is the one that its float64 peak implies). The share
-of the tensor cores' peak that mma.sync reaches on a H100 is set after arXiv 2402.13499.
+(peaks without sparsity; the clock of the H100 is the one that its float64 peak implies). What
+mma.sync reaches with int8 and what the L2 cache gives are measurements of arXiv 2402.13499, tables
+VII and V: 607.6 of 624 TOPS and {model.A100.l2} bytes a cycle on an A100; 977.9 of 1,513 TOPS and
+{model.H100.l2} bytes a cycle on a H800 PCIe, whose processors are those of a H100.
 """
 
 
@@ -108,6 +129,7 @@ def page(work: dict[str, Any], resources: dict[str, Any], measured: list[dict[st
     lines += _greedy(work, measured)
     lines += _shares(work)
     lines += _knn(measured)
+    lines += _tiles(work)
     lines += _kernels(resources)
     lines += _measured(measured)
     lines.append(FORMULAS)
@@ -159,11 +181,11 @@ def _shares(work: dict[str, Any]) -> list[str]:
             seconds = dict.fromkeys(kernels, 0.0)
             pairs = 0
             for one in model.rounds_of(work, n, dim, n // 2):
-                pairs += one.refreshed * one.centres
+                pairs += one.pairs[model.HEIGHTS.index(gpu.tile.rows)]
                 for name, cost in model.round_costs(gpu, one, n, dim).items():
                     seconds[name] += cost.seconds
             times = [milliseconds(value) for value in seconds.values()]
-            rows.append([gpu.name, f"{n:,}", *times, f"{pairs / (n * (n // 2)):.1f}"])
+            rows.append([gpu.name, f"{n:,}", *times, f"{pairs / (n * (n // 2)):.2f}"])
     names = [f"`{name}`" for name in kernels]
     return [
         f"Where it goes, at d = {model.DIMS[0]} and M = N/2; and the pairs that `group_min` and "
@@ -190,11 +212,64 @@ def _knn(measured: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+# Other ways to cut the products, for comparison: rows, columns, those of a warp, stages, blocks.
+OTHER_TILES = (
+    (128, 128, 64, 32, 2, 2),
+    (128, 128, 64, 64, 3, 2),
+    (256, 128, 64, 64, 3, 1),
+    (64, 256, 64, 64, 3, 2),
+)
+
+
+def _tiles(work: dict[str, Any]) -> list[str]:
+    rows = []
+    for gpu in GPUS:
+        for cut in (gpu.tile, *(Tile(0, *sizes) for sizes in OTHER_TILES)):
+            steps = model.step_cycles(gpu, cut)
+            per_tile = 128 * 128 / (cut.rows * cut.cols)
+            times = [both_products(gpu, cut, work, n) for n in model.SIZES]
+            name = f"{cut.rows} x {cut.cols}, {cut.warp_rows} x {cut.warp_cols}"
+            rows.append(
+                [
+                    gpu.name,
+                    f"**{name}**" if cut.capability else name,
+                    str(cut.stages),
+                    str(cut.blocks),
+                    *[f"{cycles * per_tile:.0f}" for cycles in steps.values()],
+                    *map(milliseconds, times),
+                ]
+            )
+    head = ["GPU", "tile, part of a warp", "stages", "blocks", *model.step_cycles(GPUS[0], cut)]
+    sizes = " and ".join(f"{n:,}" for n in model.SIZES)
+    return [
+        "## Tiles",
+        "",
+        "How the products are cut (`csrc/cuda/tiles.h`), in bold, beside other ways. Cycles of a\n"
+        "processor for a step of 128 x 128 pairs, by what may bound it; then `group_min` and\n"
+        f"`survivors` together, in selections of d = {model.DIMS[0]}, M = N/2, N = {sizes}.\n"
+        "By this reckoning more stages bring nothing, as latency does not bound a step. The L2\n"
+        "cache, which does on an A100, would be asked less if a block kept the codes of its rows\n"
+        "in shared memory for all steps; it has room for those of d = 384.",
+        "",
+        *table([*head, *(f"N = {n:,}" for n in model.SIZES)], rows),
+    ]
+
+
+def both_products(gpu: Gpu, cut: Tile, work: dict[str, Any], n: int) -> float:
+    """Seconds of `group_min` and `survivors` in a selection of half of the points."""
+    dim = model.DIMS[0]
+    height = model.HEIGHTS.index(cut.rows)
+    rounds = model.rounds_of(work, n, dim, n // 2)
+    costs = (model.product(gpu, one.refreshed, one.pairs[height], dim, cut) for one in rounds)
+    return 2 * sum(cost.seconds for cost in costs)
+
+
 def _kernels(resources: dict[str, Any]) -> list[str]:
     n, dim = TYPICAL_SIZE
     rows = []
     for gpu in GPUS:
         costs = model.round_costs(gpu, TYPICAL, n, dim)
+        costs["sq_dist_matrix"] = model.sq_dist_matrix(gpu, model.FILTERED_ACTIVE, dim)
         costs["min_update"] = model.min_update(gpu, n, dim)
         listed = int(model.LISTED * (model.NEIGHBOURS + 1) * model.SEARCH_ROWS)
         costs["by_row"] = model.by_row(gpu, listed)
@@ -207,20 +282,22 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         "## Kernels",
         "",
         f"In a round of N = {n:,}, d = {dim}: {TYPICAL.refreshed:,} rows against "
-        f"{TYPICAL.centres:,} centres, {TYPICAL.room:,} active,\n{TYPICAL.picked} picks; `by_row` "
-        f"and `top_k` of {model.SEARCH_ROWS:,} queries for {model.NEIGHBOURS} "
-        "neighbours.\nRegisters "
-        f"and shared memory as nvcc {resources['nvcc']} reports them (`python -m\n"
-        "bench.gpu_resources`); bytes of a product are those from the L2 cache.",
+        f"{TYPICAL.centres:,} centres, a quarter of them new,\n{TYPICAL.room:,} active, "
+        f"{TYPICAL.picked} picks; `by_row` and `top_k` of {model.SEARCH_ROWS:,} queries for "
+        f"{model.NEIGHBOURS} neighbours.\nRegisters and shared memory as nvcc {resources['nvcc']} "
+        "reports them (`python -m\nbench.gpu_resources`); bytes of a product are those from the L2 "
+        "cache. `sq_dist_matrix`,\nwhich serves fewer active rows, is that of "
+        f"{model.FILTERED_ACTIVE:,}.",
         "",
         *table([*head, "bytes", "operations", "predicted"], rows),
     ]
 
 
 def _kernel_row(gpu: Gpu, name: str, cost: Cost, report: dict[str, Any]) -> list[str]:
-    key = name if name in report else f"{name} float32"
+    names = (name, f"{name} float32", f"{name} sm_{gpu.tile.capability}")
+    key = next(known for known in names if known in report)
     blocks = model.blocks_per_processor(gpu, key, report[key])
-    resident = blocks * model.BLOCK_THREADS[name]
+    resident = blocks * model.threads_of(gpu, key)
     one_block = name == "pick"
     return [
         gpu.name,

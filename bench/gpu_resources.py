@@ -18,15 +18,43 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "gpu-resources.json"
+TILE_TABLE = ROOT / "csrc" / "cuda" / "tiles.h"
 SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
 ARCHITECTURES = ("sm_80", "sm_90a", "sm_100")
 
 # As setup.py compiles them.
 FLAGS = ["-std=c++17", "-O3", "--fmad=false", f"-I{ROOT / 'csrc'}"]
+
+
+class Tile(NamedTuple):
+    """An entry of the table of tiles, as csrc/cuda/tiles.h has it."""
+
+    capability: int
+    rows: int
+    cols: int
+    warp_rows: int
+    warp_cols: int
+    stages: int
+    blocks: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block: a warp for each part of the tile."""
+        return 32 * (self.rows // self.warp_rows) * (self.cols // self.warp_cols)
+
+
+def read_tiles(source: str) -> list[Tile]:
+    """The entries of csrc/cuda/tiles.h."""
+    table = source.split("kTiles[] = {")[1].split("};")[0]
+    entries = re.findall(r"\{([\d, ]+)\}", table)
+    return [Tile(*map(int, entry.split(","))) for entry in entries]
+
+
+TILES = read_tiles(TILE_TABLE.read_text())
 
 
 class Resources(TypedDict):
@@ -91,21 +119,30 @@ def parse(text: str) -> Iterator[tuple[str, Resources]]:
                 ("shared", r"(\d+) bytes smem"),
             )
         }
+        # A product has its tile and the bytes that it is launched with among its template's
+        # arguments.
+        tiled = re.search(r"_kernelILi(\d+)ELm(\d+)E", part)
         yield (
             kernel_name(part),
             Resources(
-                registers=numbers["registers"], spilled=numbers["stores"], shared=numbers["shared"]
+                registers=numbers["registers"],
+                spilled=numbers["stores"],
+                shared=int(tiled[2]) if tiled else numbers["shared"],
             ),
         )
 
 
 def kernel_name(mangled: str) -> str:
-    """Such as "pick", or for one that is compiled per storage type "top_k float16 cosine".
+    """Such as "pick", "min_update float16 cosine", "top_k float32 inner" or "group_min sm_80".
 
-    Or "inner", if it is compiled for inner products too.
+    One that is compiled for each storage type has that in its name, and what it computes if that is
+    not the distance of rows as they are; one for each tile, the architecture that the entry of the
+    table is for.
     """
     name = re.search(r"\d([a-z_]+)_kernel", mangled)
     assert name is not None, mangled
+    if tiled := re.search(r"_kernelILi(\d+)ELm", mangled):
+        return f"{name[1]} sm_{TILES[int(tiled[1])].capability}"
     types = {"Half": "float16", "Bfloat16": "bfloat16", "f": "float32", "d": "float64"}
     storage = re.search(r"4RowsI(?:NS_\d+)?(Half|Bfloat16|f|d)E?Lb([01])EEE(Lb[01]E)?", mangled)
     if storage is None:

@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "cuda/kernels.h"
+#include "cuda/tiles.h"
 
 namespace py = pybind11;
 
@@ -83,10 +84,17 @@ CodeRows code_rows(const CodesArgument& argument, Address rows, int64_t n) {
           n};
 }
 
-// What a launch's grid holds of tiles of 128 queries.
-void require_product(const CodeRows& queries, const CodeRows& points) {
+void require_product(const CodeRows& queries, const CodeRows& points, int tile) {
   require(queries.codes.depth == points.codes.depth, "codes must have the same number of columns");
-  require(queries.n <= int64_t{65535} * 128, "at most 8,388,480 queries in a call");
+  require(0 <= tile && tile < fastsel::cuda::kNumTiles, "tile must be an entry of the table");
+  // What a launch's grid holds.
+  require(queries.n <= int64_t{65535} * fastsel::cuda::kTiles[tile].rows,
+          "at most 65,535 tiles of queries in a call");
+}
+
+// How many points each query may pass over, int64 [n], or 0.
+const int64_t* skipped_at(Address address) {
+  return address == 0 ? nullptr : pointer<const int64_t>(address, "first must be int64 [queries]");
 }
 
 // pairs, capacity, count
@@ -130,26 +138,27 @@ void min_update(const MatrixArgument& points, Address centre, Address sq_dist, A
 
 void group_min(const CodesArgument& q_codes, Address q_rows, int64_t n_queries,
                const CodesArgument& p_codes, Address p_rows, int64_t n_points, int64_t group,
-               Address out, Address stream) {
+               Address first, int tile, Address out, Address stream) {
   const CodeRows queries = code_rows(q_codes, q_rows, n_queries);
   const CodeRows points = code_rows(p_codes, p_rows, n_points);
-  require_product(queries, points);
+  require_product(queries, points, tile);
   require(group >= 1, "group must be at least 1");
-  fastsel::cuda::group_min(queries, points, group,
+  fastsel::cuda::group_min(queries, points, group, skipped_at(first), tile,
                            pointer<float>(out, "out must be float32 [queries, groups]"),
                            stream_of(stream));
 }
 
 void survivors(const CodesArgument& q_codes, Address q_rows, int64_t n_queries,
                const CodesArgument& p_codes, Address p_rows, int64_t n_points, Address reach,
-               const PairsArgument& pairs, Address overflow, Address stream) {
+               Address first, int tile, const PairsArgument& pairs, Address overflow,
+               Address stream) {
   const CodeRows queries = code_rows(q_codes, q_rows, n_queries);
   const CodeRows points = code_rows(p_codes, p_rows, n_points);
-  require_product(queries, points);
+  require_product(queries, points, tile);
   fastsel::cuda::survivors(
       queries, points, pointer<const float>(reach, "reach must be float32 [queries]"),
-      pairs_of(pairs), pointer<uint8_t>(overflow, "overflow must be uint8 [queries]"),
-      stream_of(stream));
+      skipped_at(first), tile, pairs_of(pairs),
+      pointer<uint8_t>(overflow, "overflow must be uint8 [queries]"), stream_of(stream));
 }
 
 void pair_min(const MatrixArgument& points, Address rows, const MatrixArgument& centres,
@@ -230,6 +239,12 @@ void accept(const ActiveArgument& active, Address limits, int64_t n_limits,
 
 PYBIND11_MODULE(FASTSEL_MODULE, m) {
   m.attr("architectures") = FASTSEL_ARCHITECTURES;
+  // The table of tiles: (capability, rows) of each entry.
+  py::list tiles;
+  for (const fastsel::cuda::Tile& tile : fastsel::cuda::kTiles) {
+    tiles.append(py::make_tuple(tile.capability, tile.rows));
+  }
+  m.attr("tiles") = tiles;
   m.def("min_update", min_update);
   m.def("group_min", group_min);
   m.def("survivors", survivors);

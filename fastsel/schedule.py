@@ -234,6 +234,7 @@ class Greedy(Selection):
         while self.count < self.capacity and (limit < 0 or self.state.largest() > limit):
             self._round(min_distance)
             progress.update(self.count)
+        self.record.refresh_pairs = int(self.record.refresh_pairs)  # from a device, at last
         self.record.dense_pairs = self.points.n * self.count
 
     def _round(self, min_distance: float) -> None:

@@ -147,7 +147,7 @@ class ThresholdDecay(Selection):
         self._pool.settle()
         self.record.rounds += 1
         self.record.refreshed += len(rows)
-        self.record.refresh_pairs += filtered
+        self.record.refresh_pairs += int(filtered)
         self.record.passed_pairs += passed
         self.record.canonical_pairs += evaluated
         self.record.refresh_seconds += time.perf_counter() - begin

@@ -12,6 +12,7 @@ from fastsel.kernels.pair_sq_dists import pair_sq_dists
 from fastsel.kernels.pick import pick
 from fastsel.kernels.sq_dist_matrix import sq_dist_matrix
 from fastsel.kernels.survivors import survivors
+from fastsel.kernels.tiles import rows_together
 from fastsel.kernels.top_k import top_k
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "pair_min",
     "pair_sq_dists",
     "pick",
+    "rows_together",
     "sq_dist_matrix",
     "survivors",
     "top_k",

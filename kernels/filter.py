@@ -32,6 +32,12 @@ def product(
 
 
 @triton.jit
+def passed_over(firsts, row, n_rows, n_cols):
+    """How many points all queries of a tile may pass over, int32."""
+    return tl.min(tl.load(firsts + row, mask=row < n_rows, other=n_cols), axis=0).to(tl.int32)
+
+
+@triton.jit
 def filtered(sums, x_scales, x_sq_norms, y_scales, y_sq_norms):
     """Squared distances of decoded rows, never too large; float32 [ROWS, COLS]."""
     norms = x_sq_norms[:, None] + y_sq_norms[None, :]

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastsel.backends.torch_ops import Codes
-from fastsel.kernels.filter import filtered, product
+from fastsel.kernels.filter import filtered, passed_over, product
 from fastsel.kernels.launch import blocks, on_device_of
 from fastsel.kernels.tiles import tile
 
@@ -38,6 +38,8 @@ def group_min_kernel(
     group,
     groups,
     out,
+    firsts,
+    PARTIAL: tl.constexpr,
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -49,6 +51,8 @@ def group_min_kernel(
     x_sq_norm = tl.load(x_sq_norms + x)
     begin = tl.program_id(0) * group
     end = tl.minimum(begin + group, n_cols)
+    if PARTIAL:
+        begin = tl.maximum(begin, passed_over(firsts, row, n_rows, n_cols))
     least = tl.full((ROWS,), INFINITY, tl.float32)
     errors = tl.zeros((COLS,), tl.float32)
     for first in range(begin, end, COLS):
@@ -71,7 +75,13 @@ def group_min_kernel(
 
 
 def group_min(
-    queries: Codes, query_rows: Tensor, points: Codes, point_rows: Tensor, group: int, out: Tensor
+    queries: Codes,
+    query_rows: Tensor,
+    points: Codes,
+    point_rows: Tensor,
+    group: int,
+    out: Tensor,
+    first: Tensor | None = None,
 ) -> None:
     """As in fastsel/backends/torch_ops.py."""
     cut = tile("group_min", out)
@@ -95,6 +105,8 @@ def group_min(
             group,
             groups,
             out,
+            query_rows if first is None else first,
+            PARTIAL=first is not None,
             ROWS=cut.rows,
             COLS=cut.cols,
             DEPTH=cut.depth,

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastsel.backends.torch_ops import Codes
-from fastsel.kernels.filter import filtered, product
+from fastsel.kernels.filter import filtered, passed_over, product
 from fastsel.kernels.launch import blocks, on_device_of
 from fastsel.kernels.tiles import tile
 
@@ -34,13 +34,19 @@ def survivors_kernel(
     capacity,
     n_pairs,
     overflow,
+    firsts,
+    PARTIAL: tl.constexpr,
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
     """A program takes COLS points and ROWS queries."""
-    row = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    col = tl.program_id(0).to(tl.int64) * COLS + tl.arange(0, COLS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    col = tl.program_id(0) * COLS + tl.arange(0, COLS)
+    if PARTIAL:
+        end = tl.minimum((tl.program_id(0) + 1) * COLS, n_cols)
+        if end <= passed_over(firsts, row, n_rows, n_cols):
+            return
     x = tl.load(x_rows + row, mask=row < n_rows, other=0)
     y = tl.load(y_rows + col, mask=col < n_cols, other=0)
     reach = tl.load(reaches + row, mask=row < n_rows, other=NOBODY)
@@ -77,6 +83,7 @@ def survivors(
     pairs: Tensor,
     n_pairs: Tensor,
     overflow: Tensor,
+    first: Tensor | None = None,
 ) -> None:
     """As in fastsel/backends/torch_ops.py."""
     cut = tile("survivors", reach)
@@ -101,6 +108,8 @@ def survivors(
             len(pairs),
             n_pairs,
             overflow,
+            query_rows if first is None else first,
+            PARTIAL=first is not None,
             ROWS=cut.rows,
             COLS=cut.cols,
             DEPTH=cut.depth,

@@ -91,6 +91,13 @@ def tile(operation: str, like: Tensor) -> Tile:
     return TILES[newest(like.device)][operation] if like.is_cuda else INTERPRETER[operation]
 
 
+def rows_together(like: Tensor, n_points: int) -> int:
+    """As in fastsel/backends/torch_ops.py."""
+    cut = tile("group_min", like).rows
+    assert cut == tile("survivors", like).rows
+    return cut
+
+
 @cache
 def newest(device: torch.device) -> int:
     """The entry for that CUDA device."""

@@ -44,6 +44,7 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, inner=False, k=10
     one = torch.ones(1, dtype=torch.int64)
     points = Points(torch.ones((N, DIM), dtype=dtype), floats if cosine else None)
     singles = torch.ones(N)
+    bytes_of_rows = singles.to(torch.uint8)
     codes = Codes(torch.ones((N, N), dtype=torch.int8), singles, singles, singles, 1.0)
     pairs = torch.zeros((N, 2), dtype=torch.int32)
     found = torch.ones((N - 1, k), dtype=torch.float64), torch.ones((N - 1, k), dtype=torch.int64)
@@ -56,8 +57,8 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, inner=False, k=10
         "by_row": (pairs, one, rows, singles.int()),
         "top_k": (points, rows[1:], points, rows, pairs[:, 0], True, inner, *found),
         "sq_dist_matrix": (points, rows, matrix),
-        "group_min": (codes, rows, codes, rows, N, torch.ones((N, 1))),
-        "survivors": (codes, rows, codes, rows, singles, pairs, one, singles.to(torch.uint8)),
+        "group_min": (codes, rows, codes, rows, N, torch.ones((N, 1)), rows),
+        "survivors": (codes, rows, codes, rows, singles, pairs, one, bytes_of_rows, rows),
         "pick": (*state, floats[:1], one, 0.0, rows, floats, one),
         "accept": (*state, floats, rows, rows, floats, one),
     }[operation]

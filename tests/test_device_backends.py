@@ -16,7 +16,7 @@ from devices import PLACES, torch
 import fastsel
 from fastsel import schedule
 from fastsel.backends import resolve, torch_ops
-from fastsel.backends.device import neighbours, survivors
+from fastsel.backends.device import neighbours, pool, survivors
 from fastsel.points import Points
 
 pytest.importorskip("triton")
@@ -115,10 +115,91 @@ def test_many_rounds(calls, monkeypatch):
     assert_equal(calls.greedy_select(x, 60, return_distances=True), oracle.greedy(x, 60))
 
 
+@pytest.mark.parametrize("case", ["normal-65x8", "duplicates", "lattice-3d", "scales", "one-ulp"])
+def test_active_rows_may_be_filtered(case, calls, monkeypatch):
+    """Distances that can lower no key need not be computed."""
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", 1)
+    x = CASES[case][:100]
+    m = len(x) // 2
+    assert_equal(calls.greedy_select(x, m, return_distances=True), oracle.greedy(x, m))
+    options = {"metric": "cosine", "return_distances": True}
+    expected = fastsel.greedy_select(x + 9.0, m, backend="reference", **options)
+    assert_equal(calls.greedy_select(x + 9.0, m, **options), expected)
+    results = calls.threshold_decay_select(x, 30, return_distances=True)
+    assert_equal(results, oracle.threshold_decay(x, 30, "auto", 0.95)[:2])
+
+
+def test_filtered_distances_lower_the_keys_that_all_would(monkeypatch):
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", 1)
+    x = CASES["normal-65x33"]
+    rows, n_active = torch.tensor([64, 20, 7, 3, 21, 2, 9]), 6
+    everything = oracle.sq_dists(x[rows], x[rows])[:, :n_active]
+    keys = torch.full((65,), float(np.median(everything)), dtype=torch.float64)
+    keys[7], keys[2] = -1.0, np.inf
+    own = keys[rows[:n_active]].numpy()
+    ours = resolve("torch").Pool(Points(torch.from_numpy(x)), 5)
+    found, missing = ours._distances(rows, keys, torch.tensor([n_active]))
+    assert not missing
+    found = found.numpy()[:, :n_active]
+    np.testing.assert_array_equal(np.minimum(found, own), np.minimum(everything, own))
+    assert np.isinf(found).any()
+    computed = np.isfinite(found)
+    np.testing.assert_array_equal(found[computed], everything[computed])
+    monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 0)
+    monkeypatch.setattr(survivors, "MIN_PAIRS", 3)
+    assert ours._distances(rows, keys, torch.tensor([n_active]))[1]
+
+
+@pytest.fixture
+def small_rounds(monkeypatch):
+    """Rounds in which rows differ in what they have seen."""
+    monkeypatch.setattr(schedule, "MIN_REFRESHED", 40)
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", 40)
+    monkeypatch.setattr(schedule, "MAX_ACTIVE", 7)
+    monkeypatch.setattr(torch_ops, "TOGETHER", 4)
+
+
+def test_a_refresh_begins_with_what_is_new_to_a_row(small_rounds, monkeypatch):
+    x = CASES["lattice-16d"]
+    looked_at = passed_over = 0
+    survivors_of = torch_ops.survivors
+
+    def counted(*args):
+        nonlocal looked_at, passed_over
+        first, n_centres = args[-1], len(args[3])
+        assert (first[1:] >= first[:-1]).all()  # rows of a kind are together
+        for tile in first.split(4):
+            looked_at += len(tile) * int(n_centres - tile.min())
+            passed_over += len(tile) * int(tile.min())
+        survivors_of(*args)
+
+    monkeypatch.setattr(torch_ops, "survivors", counted)
+    record = {}
+    picks = fastsel.greedy_select(x, 60, backend="torch", record=record)
+    np.testing.assert_array_equal(picks, oracle.greedy(x, 60)[0])
+    assert type(record["refresh_pairs"]) is int
+    assert record["refresh_pairs"] >= looked_at > 0  # that of the first pick too
+    assert passed_over > looked_at
+
+
+def test_rows_that_claim_to_have_seen_more_are_caught(small_rounds, monkeypatch):
+    """What a row has not seen must be looked at: the picks depend on it."""
+    x = CASES["lattice-16d"]
+    expected = oracle.greedy(x, 60)[0]
+    state = importlib.import_module("fastsel.backends.device.state").State
+    mark_seen = state.mark_seen
+    monkeypatch.setattr(state, "mark_seen", lambda self, rows, count: self.seen.fill_(count))
+    assert (fastsel.greedy_select(x, 60, backend="torch") != expected).any()
+    monkeypatch.setattr(state, "mark_seen", mark_seen)
+    np.testing.assert_array_equal(fastsel.greedy_select(x, 60, backend="torch"), expected)
+
+
+@pytest.mark.parametrize("filtered_from", [1, 1000])
 @pytest.mark.parametrize("case", ["normal-65x8", "duplicates", "all-equal"])
-def test_lists_that_are_too_short(case, calls, monkeypatch):
+def test_lists_that_are_too_short(case, filtered_from, calls, monkeypatch):
     """Rows whose survivors do not fit are compared with everything."""
     x = CASES[case]
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", filtered_from)
     monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 0)
     monkeypatch.setattr(survivors, "MIN_PAIRS", 70)
     m = 40
@@ -261,11 +342,14 @@ def counted_reads(monkeypatch):
     return reads
 
 
-def test_a_round_waits_for_the_device_once(monkeypatch):
+@pytest.mark.parametrize("filtered_from", [1, 1000])
+def test_a_round_waits_for_the_device_once(filtered_from, monkeypatch):
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", filtered_from)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 16)))
     reads = counted_reads(monkeypatch)
     module = resolve("torch")
     quiet = {name: lambda *args: None for name in ("group_min", "survivors", "pair_min", "pick")}
+    quiet["pair_sq_dists"] = lambda *args: None
     quiet["sq_dist_matrix"] = lambda points, rows, out: None
     selection = schedule.Greedy(module, Points(x), 100)
     selection.add_prefix(np.array([0]))

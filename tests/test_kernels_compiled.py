@@ -23,7 +23,7 @@ SHARED_BYTES = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 
 # Bytes of registers that a thread may have to keep in memory: some where products end, once a tile;
 # none elsewhere.
-SPILLED_BYTES = {"group_min": 160, "survivors": 160}
+SPILLED_BYTES = {"group_min": 160, "survivors": 240}
 
 # The instructions of int8 products.
 TENSOR_CORES = {

@@ -275,7 +275,65 @@ def test_group_min_bounds_every_group(place, case):
         assert (bounds <= exact + slack + errors[rows, None]).all()
 
 
-def survivors_of(place, codes, rows, cols, reach, capacity, begin=0):
+def passed_over(n, n_cols):
+    """How many points each of n queries may pass over: in order, at random, all, nearly all."""
+    rng = np.random.default_rng(6)
+    yield np.sort(rng.integers(0, n_cols + 1, n))
+    yield rng.integers(n_cols // 2, n_cols + 1, n)
+    yield np.full(n, n_cols)
+    yield np.full(n, n_cols - 1)
+
+
+@pytest.mark.parametrize("case", ["normal-1x1", "normal-65x33", "lattice-16d"])
+def test_group_min_passes_over_points(place, case):
+    operations, device = place
+    codes, radii = coded(CASES[case], device)
+    n = len(radii)
+    rng = np.random.default_rng(3)
+    rows, cols = rng.permutation(n), rng.permutation(n)
+    errors = codes.errors.double().cpu().numpy()
+    slack = 2.0**-8 + 2 * errors[rows, None] + 2 * errors.max()
+    for first in passed_over(n, n):
+        together = operations.rows_together(int64(first, device), n)
+        leasts = np.minimum.reduceat(first, np.arange(0, n, together))
+        leasts = leasts[np.arange(n) // together]
+        for group in (1, 3, n + 5):
+            starts = np.arange(0, n, group)
+            out = nan((n, len(starts)), device, torch.float32)
+            args = codes, int64(rows, device), codes, int64(cols, device), group, out
+            operations.group_min(*args, int64(first, device))
+            all_of_them = radii[np.ix_(rows, cols)]
+            needed = np.where(np.arange(n) < first[:, None], np.inf, all_of_them)
+            bounds = out.double().cpu().numpy()
+            assert (bounds >= np.minimum.reduceat(all_of_them, starts, axis=1)).all()
+            assert (bounds <= np.minimum.reduceat(needed, starts, axis=1) + slack).all()
+            # A group that all who are taken together pass over is not looked at.
+            ends = np.minimum(starts + group, n)
+            assert (np.isinf(bounds) == (ends <= leasts[:, None])).all()
+
+
+@pytest.mark.parametrize("case", ["normal-1x1", "normal-65x33", "lattice-16d"])
+def test_survivors_pass_over_points(place, case):
+    device = place[1]
+    codes, radii = coded(CASES[case], device)
+    n = len(radii)
+    rng = np.random.default_rng(4)
+    rows, cols = rng.permutation(n), rng.permutation(n)
+    exact = radii[np.ix_(rows, cols)]
+    reach = np.quantile(exact, 0.3, axis=1).astype(np.float32)
+    for first in passed_over(n, n):
+        args = (place, codes, rows, cols, reach, exact.size)
+        pairs, count, _ = survivors_of(*args, first=int64(first, device))
+        found = {tuple(pair) for pair in pairs[:count].tolist()}
+        near = np.argwhere(exact < reach[:, None].astype(float))
+        assert {(int(r), int(c)) for r, c in near if c >= first[r]} <= found
+        everything, total, _ = survivors_of(*args)
+        assert found <= {tuple(pair) for pair in everything[:total].tolist()}
+        if (first == n).all():
+            assert not found
+
+
+def survivors_of(place, codes, rows, cols, reach, capacity, begin=0, first=None):
     operations, device = place
     pairs = torch.full((capacity, 2), -7, dtype=torch.int32, device=device)
     count = count_of(begin, device)
@@ -289,6 +347,7 @@ def survivors_of(place, codes, rows, cols, reach, capacity, begin=0):
         pairs,
         count,
         overflow,
+        first,
     )
     return pairs.cpu().numpy(), int(count.item()), overflow.cpu().numpy()
 

@@ -19,7 +19,15 @@
 // Shared memory of a block, by name and type: trivial types only, 48 KiB at most.
 #define FASTSEL_SHARED(Type, name) __shared__ Type name
 
+// The same of a kernel that is launched with so many bytes, as launch_with does: beyond 48 KiB too.
+#define FASTSEL_SHARED_OF_LAUNCH(Type, name)            \
+  extern __shared__ __align__(16) char launch_shared[]; \
+  auto& name = *reinterpret_cast<Type*>(launch_shared)
+
 namespace fastsel::cuda {
+
+// Shared memory that a block may have without asking.
+constexpr size_t kStaticShared = size_t{48} << 10;
 
 // Copies 16 bytes, aligned, from global to shared memory in the background; zeros unless `valid`.
 __device__ inline void copy_async(void* shared, const void* global, bool valid) {
@@ -34,8 +42,14 @@ __device__ inline void copy_async(float* shared, const float* global) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(target), "l"(global) : "memory");
 }
 
-// Waits for all copies that this thread has started.
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// Makes one group of the copies that this thread has started since it last did; it may be empty.
+__device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits for the copies of all groups of this thread but the latest ones.
+template <int Latest>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Latest) : "memory");
+}
 
 // Four 8x16-byte matrices from shared memory: lane i gives the address of row i % 8 of matrix i / 8
 // and gets bytes 4 (i % 4) .. of row i / 4 of each.
@@ -63,14 +77,27 @@ __device__ inline float half_to_float(uint16_t bits) {
   return value;
 }
 
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
-            Arguments... arguments) {
-  kernel<<<grid, threads, 0, stream>>>(arguments...);
-  const cudaError_t error = cudaGetLastError();
+inline void require_success(cudaError_t error) {
   if (error != cudaSuccess) {
     throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
   }
+}
+
+template <size_t Bytes, class... Parameters, class... Arguments>
+void launch_with(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
+                 Arguments... arguments) {
+  if (Bytes > kStaticShared) {
+    require_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(Bytes)));
+  }
+  kernel<<<grid, threads, Bytes, stream>>>(arguments...);
+  require_success(cudaGetLastError());
+}
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
+            Arguments... arguments) {
+  launch_with<0>(kernel, grid, threads, stream, arguments...);
 }
 
 }  // namespace fastsel::cuda
@@ -86,6 +113,9 @@ constexpr int kWarp = 32;
 
 __device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / kWarp; }
+
+__device__ inline int64_t smaller(int64_t a, int64_t b) { return b < a ? b : a; }
+__device__ inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 
 // Numbers that are not negative order like their bits, as signed integers; every negative number
 // stays below them.

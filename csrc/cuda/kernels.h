@@ -61,14 +61,20 @@ void min_update(const Matrix& points, const double* centre, double* sq_dist, Str
 
 // out [queries.n, ceil(points.n / group)]: at least the distance, times scale, of each query to the
 // nearest of each group of points; the last group may be shorter. A multiple of 128 is fastest.
-void group_min(const CodeRows& queries, const CodeRows& points, int64_t group, float* out,
-               Stream stream);
+//
+// skipped [queries.n], or null: so many of the first points each query may pass over. It may look
+// at some of them nevertheless, and has infinity for a group of which it saw none. `tile` is an
+// entry of kTiles in tiles.h.
+void group_min(const CodeRows& queries, const CodeRows& points, int64_t group,
+               const int64_t* skipped, int tile, float* out, Stream stream);
 
 // Lists, in any order, at least the pairs of a query and a point whose distance, times scale, is
 // within the query's reach [queries.n]; below 0 or NaN nothing is. Where the list is full, the rest
-// of the query's pairs is missing and overflow [queries.n] becomes 1.
+// of the query's pairs is missing and overflow [queries.n] becomes 1. skipped and tile: as for
+// group_min; pairs with what a query may pass over may be missing.
 void survivors(const CodeRows& queries, const CodeRows& points, const float* reach,
-               const Pairs& pairs, uint8_t* overflow, Stream stream);
+               const int64_t* skipped, int tile, const Pairs& pairs, uint8_t* overflow,
+               Stream stream);
 
 // Lowers keys[rows[r]], for every listed pair (r, c), to the canonical squared distance of point
 // rows[r] and centre centres[c]. Points and centres are of one dtype and metric.

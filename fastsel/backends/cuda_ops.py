@@ -61,8 +61,32 @@ def min_update(points: Points, centre: Tensor, sq_dist: Tensor) -> None:
         )
 
 
+def tile(like: Tensor) -> int:
+    """The entry of the core's table of tiles (csrc/cuda/tiles.h) for the tensor's device."""
+    return _newest(like.device)
+
+
+@cache
+def _newest(device: torch.device) -> int:
+    major, _ = torch.cuda.get_device_capability(device)
+    known = [capability for capability, _ in _native().tiles]
+    return max(i for i, capability in enumerate(known) if capability <= max(known[0], 10 * major))
+
+
+def rows_together(like: Tensor, n_points: int) -> int:
+    """How many queries, one after the other, `group_min` and `survivors` take at a time."""
+    rows: int = _native().tiles[tile(like)][1]
+    return rows
+
+
 def group_min(
-    queries: Codes, query_rows: Tensor, points: Codes, point_rows: Tensor, group: int, out: Tensor
+    queries: Codes,
+    query_rows: Tensor,
+    points: Codes,
+    point_rows: Tensor,
+    group: int,
+    out: Tensor,
+    first: Tensor | None = None,
 ) -> None:
     """At least the radius from each listed query to the nearest of every `group` listed points."""
     groups = -(-len(point_rows) // group)
@@ -71,6 +95,8 @@ def group_min(
             *_listed(queries, query_rows),
             *_listed(points, point_rows),
             group,
+            _first(first, len(query_rows)),
+            tile(out),
             _address(out, torch.float32, len(query_rows), groups),
             stream,
         )
@@ -85,6 +111,7 @@ def survivors(
     pairs: Tensor,
     n_pairs: Tensor,
     overflow: Tensor,
+    first: Tensor | None = None,
 ) -> None:
     """List at least those pairs of a query and a point whose radius is below the query's reach."""
     n = len(query_rows)
@@ -93,6 +120,8 @@ def survivors(
             *_listed(queries, query_rows),
             *_listed(points, point_rows),
             _address(reach, torch.float32, n),
+            _first(first, n),
+            tile(pairs),
             _pairs(pairs, n_pairs),
             _address(overflow, torch.uint8, n),
             stream,
@@ -263,6 +292,10 @@ def _listed(codes: Codes, rows: Tensor) -> tuple[tuple[int, ...], int, int]:
     addresses = (_address(values, torch.float32, n) for values in floats)
     coded = (_address(codes.values, torch.int8, n, depth), *addresses, n, depth)
     return coded, _address(rows, torch.int64, len(rows)), len(rows)
+
+
+def _first(first: Tensor | None, n: int) -> int:
+    return 0 if first is None else _address(first, torch.int64, n)
 
 
 def _pairs(pairs: Tensor, n_pairs: Tensor) -> tuple[int, int, int]:

@@ -27,6 +27,9 @@ BLOCK_ELEMENTS = 1 << 22
 # Bytes of a row of codes are a multiple of this, so that kernels take whole steps.
 CODE_UNIT = 64
 
+# Queries that a product takes together where they may pass over points.
+TOGETHER = 512
+
 # Columns of codes whose inner products, of at most 127^2 each, are exact in float32: on tensor
 # cores too, in TF32 as well, since codes have 8 bits.
 EXACT_DEPTH = 1024
@@ -172,26 +175,47 @@ def min_update(points: Points, centre: Tensor, sq_dist: Tensor) -> None:
         sq_dist[block] = torch.minimum(sq_dist[block], lower)
 
 
+def rows_together(like: Tensor, n_points: int) -> int:
+    """How many queries, one after the other, `group_min` and `survivors` take at a time.
+
+    With `first`, they look at all points from the least of theirs on. like: a tensor on the device.
+    """
+    return min(TOGETHER, max(1, BLOCK_ELEMENTS // n_points))
+
+
 def group_min(
-    queries: Codes, query_rows: Tensor, points: Codes, point_rows: Tensor, group: int, out: Tensor
+    queries: Codes,
+    query_rows: Tensor,
+    points: Codes,
+    point_rows: Tensor,
+    group: int,
+    out: Tensor,
+    first: Tensor | None = None,
 ) -> None:
     """At least the radius from each listed query to the nearest of every `group` listed points.
 
     Rows are int64 [R] and [C]; out float32 [R, ceil(C / group)], the last group perhaps shorter.
+
+    first: int64 [R], in 0 .. C, how many of the points each query may pass over. It may look at
+    some of them nevertheless, and has infinity for a group of which it saw none. Queries next to
+    each other should have nearly the same.
     """
     labels = _label(points, point_rows)
     groups = out.shape[1]
-    for block in _blocks(len(query_rows), len(point_rows)):
-        rows = query_rows[block]
-        sq_norms = queries.sq_norms[rows, None] + labels.sq_norms
-        lower = _filtered(queries, rows, labels)
+    for block in _query_blocks(len(query_rows), len(point_rows), first):
+        passed = _least(first, block)
+        begin = groups if passed == len(point_rows) else passed // group
+        rows, seen = query_rows[block], labels.beyond(begin * group)
+        sq_norms = queries.sq_norms[rows, None] + seen.sq_norms
+        lower = _filtered(queries, rows, seen)
         # A filtered distance may be too small by 2^-19 of the norms (csrc/cpu/filter.h).
         radius = (lower.double() + 2.0**-18 * sq_norms.double()).clamp_(min=0.0).sqrt_()
-        radius += queries.errors[rows, None].double() + labels.errors.double()
-        padded = radius.new_full((len(rows), groups * group), math.inf)
+        radius += queries.errors[rows, None].double() + seen.errors.double()
+        padded = radius.new_full((len(rows), (groups - begin) * group), math.inf)
         padded[:, : radius.shape[1]] = radius
-        least = padded.view(len(rows), groups, group).amin(dim=2)
-        out[block] = round_up(least * (1.0 + 2.0**-18) + 2.0**-48)
+        least = padded.view(len(rows), groups - begin, group).amin(dim=2)
+        out[block, :begin] = math.inf
+        out[block, begin:] = round_up(least * (1.0 + 2.0**-18) + 2.0**-48)
 
 
 def survivors(
@@ -203,26 +227,30 @@ def survivors(
     pairs: Tensor,
     n_pairs: Tensor,
     overflow: Tensor,
+    first: Tensor | None = None,
 ) -> None:
     """List at least those pairs of a query and a point whose radius is below the query's reach.
 
     reach: float32 [R]; below 0 or NaN, nothing is. Appends positions (in query_rows, in point_rows)
     to pairs, int32 [capacity, 2], in any order; n_pairs, int64 [1], counts those that do not fit
     too. They set overflow, uint8 [R], of their query.
+
+    first: as for `group_min`. Pairs with points that a query may pass over may be missing.
     """
     labels = _label(points, point_rows)
     capacity = len(pairs)
-    for block in _blocks(len(query_rows), len(point_rows)):
-        rows = query_rows[block]
+    for block in _query_blocks(len(query_rows), len(point_rows), first):
+        begin = _least(first, block)
+        rows, seen = query_rows[block], labels.beyond(begin)
         radius = reach[block].double()
         raised = round_up((radius + queries.errors[rows]) * (1.0 + 2.0**-20) + 2.0**-50)
         raised = torch.where(radius >= 0, raised, math.nan)
-        bound = raised[:, None] + labels.errors
-        found = torch.nonzero(_filtered(queries, rows, labels) < bound * bound)
-        found[:, 0] += block.start
-        begin = int(n_pairs.item())
-        room = max(0, capacity - begin)
-        pairs[begin : begin + room][: len(found)] = found[:room].int()
+        bound = raised[:, None] + seen.errors
+        found = torch.nonzero(_filtered(queries, rows, seen) < bound * bound)
+        found += torch.tensor([block.start, begin], device=found.device)
+        listed = int(n_pairs.item())
+        room = max(0, capacity - listed)
+        pairs[listed : listed + room][: len(found)] = found[:room].int()
         overflow[found[room:, 0]] = 1
         n_pairs += len(found)
 
@@ -446,6 +474,10 @@ class _Labelled(NamedTuple):
     sq_norms: Tensor
     errors: Tensor
 
+    def beyond(self, count: int) -> _Labelled:
+        """All but the first ones."""
+        return _Labelled(*(part[count:] for part in self))
+
 
 def _label(codes: Codes, rows: Tensor) -> _Labelled:
     return _Labelled(
@@ -463,6 +495,19 @@ def _filtered(queries: Codes, rows: Tensor, points: _Labelled) -> Tensor:
     return (queries.sq_norms[rows, None] + points.sq_norms) - (
         product.float() * queries.scales[rows, None] * (2.0 * points.scales)
     )
+
+
+def _query_blocks(n: int, n_points: int, first: Tensor | None) -> list[slice]:
+    """Blocks of queries; small ones, if they may pass over points."""
+    if first is None:
+        return _blocks(n, n_points)
+    step = rows_together(first, n_points)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _least(first: Tensor | None, block: slice) -> int:
+    """How many points all queries of a block may pass over."""
+    return 0 if first is None else int(first[block].min().item())
 
 
 def _blocks(n: int, width: int) -> list[slice]:

@@ -182,21 +182,33 @@ def min_update(points, centres, centre, sq_dist):
     )
 
 
-def group_min(q_codes, q_rows, p_codes, p_rows, group, out):
+def group_min(q_codes, q_rows, p_codes, p_rows, group, out, first=None, tile=0):
     core().group_min(
-        *_product(q_codes, q_rows), *_product(p_codes, p_rows), group, address(out, np.float32), 0
+        *_product(q_codes, q_rows),
+        *_product(p_codes, p_rows),
+        group,
+        _first(first),
+        tile,
+        address(out, np.float32),
+        0,
     )
 
 
-def survivors(q_codes, q_rows, p_codes, p_rows, reach, pairs, overflow):
+def survivors(q_codes, q_rows, p_codes, p_rows, reach, pairs, overflow, first=None, tile=0):
     core().survivors(
         *_product(q_codes, q_rows),
         *_product(p_codes, p_rows),
         address(reach, np.float32),
+        _first(first),
+        tile,
         pairs.argument(),
         address(overflow, np.uint8),
         0,
     )
+
+
+def _first(first):
+    return 0 if first is None else address(first, np.int64)
 
 
 def _product(codes, rows):

@@ -32,7 +32,9 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
-#define FASTSEL_SHARED(Type, name) Type& name = emulation::shared<Type>()
+#define FASTSEL_SHARED(Type, name) Type& name = emulation::shared<Type>(emulation::kStaticShared)
+#define FASTSEL_SHARED_OF_LAUNCH(Type, name) \
+  Type& name = emulation::shared<Type>(emulation::device.launched_shared)
 
 struct dim3 {
   unsigned x, y, z;
@@ -45,7 +47,8 @@ namespace emulation {
 
 constexpr int kWarp = 32;
 constexpr size_t kStack = size_t{128} << 10;
-constexpr size_t kMaxShared = size_t{48} << 10;
+constexpr size_t kStaticShared = size_t{48} << 10;
+constexpr size_t kMaxShared = size_t{163} << 10;  // of a block on an A100, if it asks
 
 inline void fail(const std::string& what) { throw std::runtime_error("emulation: " + what); }
 
@@ -84,6 +87,7 @@ struct Copy {
   void* target;
   const void* source;  // null: zeros
   size_t size;
+  int group;
 };
 
 enum class Wait { kNothing, kWarp, kBlock, kEnd };
@@ -96,6 +100,7 @@ struct Fiber {
   Resolve resolve = nullptr;
   void* argument = nullptr;
   std::vector<Copy> copies;
+  int groups = 0;  // of copies, that have ended
 };
 
 struct Device {
@@ -107,6 +112,7 @@ struct Device {
   Fiber* running = nullptr;
   std::unique_ptr<char[]> shared;
   size_t shared_size = 0;
+  size_t launched_shared = 0;
   std::string error;
 };
 
@@ -156,6 +162,7 @@ inline void run_block(unsigned threads) {
     fiber.thread = t;
     fiber.wait = Wait::kNothing;
     fiber.copies.clear();
+    fiber.groups = 0;
     fiber.context.stack = fiber.stack.get();
     fiber.context.size = kStack;
     fiber.context.fake_stack = nullptr;
@@ -194,7 +201,9 @@ inline void run_block(unsigned threads) {
   }
 }
 
-inline void run(dim3 grid, unsigned threads, std::function<void()> body) {
+inline void run(dim3 grid, unsigned threads, size_t shared, std::function<void()> body) {
+  if (shared > kMaxShared) fail("more shared memory than a block can have");
+  device.launched_shared = shared;
   if (threads % kWarp != 0) fail("a block must consist of whole warps");
   device.body = std::move(body);
   device.error.clear();
@@ -218,9 +227,9 @@ inline void run(dim3 grid, unsigned threads, std::function<void()> body) {
 }
 
 template <class T>
-T& shared() {
+T& shared(size_t size) {
   static_assert(std::is_trivial_v<T>, "shared memory starts out undefined");
-  static_assert(sizeof(T) <= kMaxShared, "a block has 48 KiB of static shared memory");
+  if (sizeof(T) > size) fail("a block has less shared memory than that");
   static_assert(alignof(T) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__, "as new[] aligns");
   if (!device.shared) {
     device.shared.reset(new char[sizeof(T)]);
@@ -264,6 +273,11 @@ T reduce(T value) {
       },
       &value);
   return value;
+}
+
+inline void start_copy(Copy copy) {
+  copy.group = device.running->groups;
+  device.running->copies.push_back(copy);
 }
 
 inline unsigned larger(unsigned a, unsigned b) { return a > b ? a : b; }
@@ -361,22 +375,29 @@ inline void copy_async(void* shared, const void* global, bool valid) {
   if (reinterpret_cast<uintptr_t>(global) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(shared) % 16 != 0)
     emulation::fail("a copy of 16 bytes must be aligned to them");
-  emulation::device.running->copies.push_back({shared, valid ? global : nullptr, 16});
+  emulation::start_copy({shared, valid ? global : nullptr, 16, 0});
 }
 
 inline void copy_async(float* shared, const float* global) {
-  emulation::device.running->copies.push_back({shared, global, sizeof(float)});
+  emulation::start_copy({shared, global, sizeof(float), 0});
 }
 
-inline void wait_for_copies() {
-  for (const auto& [target, source, size] : emulation::device.running->copies) {
-    if (source != nullptr) {
-      std::memcpy(target, source, size);
+inline void end_copies() { ++emulation::device.running->groups; }
+
+template <int Latest>
+void wait_for_copies() {
+  emulation::Fiber& self = *emulation::device.running;
+  const auto later = std::stable_partition(
+      self.copies.begin(), self.copies.end(),
+      [&](const emulation::Copy& copy) { return copy.group < self.groups - Latest; });
+  for (auto copy = self.copies.begin(); copy != later; ++copy) {
+    if (copy->source != nullptr) {
+      std::memcpy(copy->target, copy->source, copy->size);
     } else {
-      std::memset(target, 0, size);
+      std::memset(copy->target, 0, copy->size);
     }
   }
-  emulation::device.running->copies.clear();
+  self.copies.erase(self.copies.begin(), later);
 }
 
 inline void load_matrices(const void* row, uint32_t (&out)[4]) {
@@ -440,10 +461,16 @@ inline float half_to_float(uint16_t bits) {
   return bits & 0x8000 ? -magnitude : magnitude;  // inf and NaN never come in
 }
 
+template <size_t Bytes, class... Parameters, class... Arguments>
+void launch_with(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream,
+                 Arguments... arguments) {
+  emulation::run(grid, threads, Bytes, [&] { kernel(arguments...); });
+}
+
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream,
+void launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
             Arguments... arguments) {
-  emulation::run(grid, threads, [&] { kernel(arguments...); });
+  launch_with<0>(kernel, grid, threads, stream, arguments...);
 }
 
 }  // namespace fastsel::cuda

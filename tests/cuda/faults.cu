@@ -40,7 +40,8 @@ __global__ void early_kernel(float* out) {
   if (threadIdx.x == 0) {
     fastsel::cuda::copy_async(target, out);
     out[1] = *target;
-    fastsel::cuda::wait_for_copies();
+    fastsel::cuda::end_copies();
+    fastsel::cuda::wait_for_copies<0>();
   }
 }
 

@@ -18,11 +18,12 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="the emulation n
 import emulated  # noqa: E402
 
 from fastsel.backends import cuda, cuda_ops, device  # noqa: E402
-from fastsel.backends.device import survivors  # noqa: E402
+from fastsel.backends.device import pool, survivors  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch):
+    monkeypatch.setattr(cuda_ops, "tile", lambda like: 0)
     monkeypatch.setattr(cuda, "DEVICE_TYPE", "cpu")
     monkeypatch.setattr(cuda, "unusable_because", list)
     monkeypatch.setattr(cuda, "describe", lambda: "emulated")
@@ -50,6 +51,31 @@ def test_every_storage(dtype, metric):
     x = torch.from_numpy(CASES["normal-65x33"]).to(getattr(torch, dtype))
     assert_same(fastsel.greedy_select, x, 30, metric=metric, return_distances=True)
     assert_same(fastsel.knn, x, x, 3, exclude_self=True, metric=metric)
+
+
+def test_active_rows_may_be_filtered(monkeypatch):
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", 1)
+    x = CASES["normal-1000x20"]
+    assert_same(fastsel.greedy_select, x, 60, return_distances=True)
+    assert_same(fastsel.threshold_decay_select, x[:200], 50, return_sweeps=True)
+
+
+def test_every_tile(monkeypatch):
+    x = CASES["normal-1000x20"]
+    for entry in range(len(emulated.core().tiles)):
+        monkeypatch.setattr(cuda_ops, "tile", lambda like, entry=entry: entry)
+        assert_same(fastsel.greedy_select, x[:400], 60, return_distances=True)
+        assert_same(fastsel.knn, x[:40], x, 3)
+
+
+def test_a_gpu_has_the_newest_tile_that_is_not_newer(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(cuda_ops, "core", emulated.core)
+    known = [capability for capability, _ in emulated.core().tiles]
+    for number, (major, entry) in enumerate([(8, 80), (9, 90), (10, 100), (12, 100)]):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, major=major: (major, 0))
+        assert known[cuda_ops._newest(torch.device("cuda", number))] == entry
+    cuda_ops._newest.cache_clear()
 
 
 def test_prefixes_anchors_and_distances():
@@ -84,7 +110,9 @@ def test_more_neighbours_than_registers_hold():
     assert_same(fastsel.knn, x[:3], x, 65, metric="inner_product")
 
 
-def test_lists_that_run_over(monkeypatch):
+@pytest.mark.parametrize("filtered_from", [1, 1000])
+def test_lists_that_run_over(filtered_from, monkeypatch):
+    monkeypatch.setattr(pool, "FILTERED_ACTIVE", filtered_from)
     monkeypatch.setattr(survivors, "PAIRS_PER_ROW", 1)
     monkeypatch.setattr(survivors, "MIN_PAIRS", 8)
     x = CASES["lattice-3d"]

@@ -20,6 +20,11 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="the emulation n
 
 import emulated  # noqa: E402
 
+from bench import gpu_resources  # noqa: E402
+
+# Of equal entries of the table, the first.
+TILES = list({tile[1:]: i for i, tile in reversed(list(enumerate(gpu_resources.TILES)))}.values())
+
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
@@ -153,33 +158,61 @@ def expected_survivors(p: Problem, reach) -> set[tuple[int, int]]:
     return set(zip(*map(list, np.nonzero(passing)), strict=True))
 
 
-def assert_group_min_holds(p: Problem, group: int) -> None:
+def assert_group_min_holds(p: Problem, group: int, first=None) -> None:
+    for tile in TILES:
+        assert_group_min_of(tile, p, group, first)
+
+
+def assert_survivors_hold(p: Problem, reach, first=None) -> None:
+    for tile in TILES:
+        assert_survivors_of(tile, p, reach, first)
+
+
+def assert_group_min_of(tile: int, p: Problem, group: int, first) -> None:
     starts = range(0, len(p.p_rows), group)
     out = np.full((len(p.q_rows), len(starts)), np.nan, np.float32)
-    emulated.group_min(p.queries, p.q_rows, p.points, p.p_rows, group, out)
+    emulated.group_min(p.queries, p.q_rows, p.points, p.p_rows, group, out, first, tile)
     exact = np.stack([p.distances[:, s : s + group].min(axis=1) for s in starts], axis=1)
     assert (out >= exact).all()
-    # Of use only if it is not much more than the codes' errors above.
+    # Of use only if it is not much more than the codes' errors above what must be looked at.
+    at = np.arange(len(p.p_rows))
+    needed = np.where(at < (0 if first is None else first[:, None]), np.inf, p.distances)
     q_errors, p_errors = p.queries.errors[p.q_rows], p.points.errors[p.p_rows]
     loosest = (
-        exact
+        np.stack([needed[:, s : s + group].min(axis=1) for s in starts], axis=1)
         + 2 * (q_errors[:, None] + p_errors.max())
         + 2.0**-8 * np.sqrt(p.queries.sq_norms[p.q_rows][:, None] + p.points.sq_norms.max())
     )
     assert (out <= loosest + 1e-12).all()
+    # What all of a tile pass over is not looked at.
+    begins = np.array(starts)
+    ends = np.minimum(begins + group, len(p.p_rows))
+    assert (np.isinf(out) == (ends <= least_of_tile(tile, p, first)[:, None])).all()
 
 
-def assert_survivors_hold(p: Problem, reach) -> None:
+def assert_survivors_of(tile: int, p: Problem, reach, first) -> None:
     pairs = emulated.List.empty(p.distances.size)
     overflow = np.zeros(len(p.q_rows), np.uint8)
-    emulated.survivors(p.queries, p.q_rows, p.points, p.p_rows, reach, pairs, overflow)
+    emulated.survivors(p.queries, p.q_rows, p.points, p.p_rows, reach, pairs, overflow, first, tile)
     listed = [tuple(pair) for pair in pairs.listed().tolist()]
     assert len(listed) == len(set(listed))
-    assert set(listed) == expected_survivors(p, reach)
+    begins = least_of_tile(tile, p, first)
+    expected = {(q, c) for q, c in expected_survivors(p, reach) if c >= begins[q]}
+    assert set(listed) == expected
     assert not overflow.any()
+    begins = begins if first is None else first
     with np.errstate(invalid="ignore"):
-        within = np.nonzero(p.distances <= reach[:, None].astype(np.float64))
-    assert set(zip(*map(list, within), strict=True)) <= set(listed)
+        within = np.argwhere(p.distances <= reach[:, None].astype(np.float64))
+    assert {(q, c) for q, c in within.tolist() if c >= begins[q]} <= set(listed)
+
+
+def least_of_tile(tile: int, p: Problem, first) -> np.ndarray:
+    """For each query, how many points all queries of its tile may pass over."""
+    n = len(p.q_rows)
+    if first is None:
+        return np.zeros(n, np.int64)
+    height = gpu_resources.TILES[tile].rows
+    return np.minimum.reduceat(first, np.arange(0, n, height))[np.arange(n) // height]
 
 
 def some_reaches(p: Problem) -> np.ndarray:
@@ -220,20 +253,39 @@ class TestFilter:
         p = problem(np.random.default_rng(n).normal(size=(n, 20)), n_queries)
         assert_survivors_hold(p, some_reaches(p))
 
+    @pytest.mark.parametrize("group", [100, 128, 400])
+    @pytest.mark.parametrize("n_queries", [5, 128, 140])
+    def test_points_may_be_passed_over(self, n_queries, group):
+        rng = np.random.default_rng(n_queries)
+        p = problem(rng.normal(size=(700, 70)), n_queries)
+        reach = some_reaches(p)
+        for first in (
+            np.sort(rng.integers(0, 701, n_queries)),
+            rng.integers(350, 701, n_queries),
+            np.full(n_queries, 700),
+            np.full(n_queries, 699),
+            np.zeros(n_queries, np.int64),
+        ):
+            assert_group_min_holds(p, group, first)
+            assert_survivors_hold(p, reach, first)
+
     def test_inner_products_use_all_of_int8(self):
         x = np.where(np.random.default_rng(0).normal(size=(64, 128)) > 0, 1.0, -1.0)
         p = problem(np.concatenate([x, -x]))
         assert abs(p.queries.values.astype(int)).max() == 127
         assert_survivors_hold(p, some_reaches(p))
 
+    @pytest.mark.parametrize("tile", TILES)
     @pytest.mark.parametrize("capacity", [1, 100, 3000])
-    def test_rows_that_find_no_room_are_marked(self, capacity):
+    def test_rows_that_find_no_room_are_marked(self, capacity, tile):
         p = problem(np.random.default_rng(0).normal(size=(200, 20)))
         reach = emulated.up(np.median(p.distances, axis=1))
         expected = expected_survivors(p, reach)
         pairs = emulated.List.empty(capacity)
         overflow = np.zeros(200, np.uint8)
-        emulated.survivors(p.queries, p.q_rows, p.points, p.p_rows, reach, pairs, overflow)
+        emulated.survivors(
+            p.queries, p.q_rows, p.points, p.p_rows, reach, pairs, overflow, tile=tile
+        )
         assert pairs.count[0] == len(expected) > capacity
         listed = {tuple(pair) for pair in pairs.pairs.tolist()}
         assert len(listed) == capacity
@@ -446,7 +498,7 @@ class TestOneBlock:
             np.testing.assert_array_equal(ours[free], keys[free])
 
 
-def everything() -> list[np.ndarray]:
+def everything(tile: int) -> list[np.ndarray]:
     """The results of every operation, over data with ties and several tiles and blocks."""
     x = np.random.default_rng(5).integers(0, 3, (300, 70)).astype(np.float32)
     points = as_points("x", x)
@@ -458,10 +510,12 @@ def everything() -> list[np.ndarray]:
     results += [sq_dist, matrix]
     p = problem(x, 140)
     groups = np.full((140, 3), np.nan, np.float32)
-    emulated.group_min(p.queries, p.q_rows, p.points, p.p_rows, 100, groups)
+    first = np.arange(140)  # so that tiles begin anywhere
+    emulated.group_min(p.queries, p.q_rows, p.points, p.p_rows, 100, groups, first, tile)
     pairs, overflow = emulated.List.empty(42_000), np.zeros(140, np.uint8)
     reach = emulated.up(np.quantile(p.distances, 0.1, axis=1))
-    emulated.survivors(p.queries, p.q_rows, p.points, p.p_rows, reach, pairs, overflow)
+    args = p.queries, p.q_rows, p.points, p.p_rows, reach, pairs, overflow, first, tile
+    emulated.survivors(*args)
     order = np.lexsort(pairs.listed().T)
     keys = sq_dist.copy()
     emulated.pair_min(points, p.q_rows, points, p.p_rows, pairs, keys)
@@ -480,12 +534,17 @@ def natural_order():
     emulated.order(0)
 
 
-def test_the_order_of_threads_and_blocks_changes_nothing(natural_order):
-    expected = everything()
+@pytest.mark.parametrize("tile", TILES)
+def test_the_order_of_threads_and_blocks_changes_nothing(natural_order, tile):
+    expected = everything(tile)
     for seed in range(1, 5):
         emulated.order(seed)
-        for ours, first in zip(everything(), expected, strict=True):
+        for ours, first in zip(everything(tile), expected, strict=True):
             np.testing.assert_array_equal(ours, first)
+
+
+def test_the_core_has_the_table_of_tiles():
+    assert emulated.core().tiles == [(tile.capability, tile.rows) for tile in gpu_resources.TILES]
 
 
 def fault(name: str) -> tuple[bool, list[int]]:
@@ -549,15 +608,20 @@ def test_the_bindings_refuse_wrong_arguments():
         with pytest.raises(ValueError, match=r"k must be in \[1, 64\]"):
             core.top_k(argument, at, 65, argument, at, to, False, False, k, to, at, 0)
     with pytest.raises(ValueError, match="multiple of 64"):
-        core.group_min((*coded[:5], 8), at, 65, coded, at, 65, 1, to, 0)
+        core.group_min((*coded[:5], 8), at, 65, coded, at, 65, 1, 0, 0, to, 0)
     with pytest.raises(ValueError, match="aligned to 16"):
-        core.group_min((coded[0] + 4, *coded[1:]), at, 65, coded, at, 65, 1, to, 0)
+        core.group_min((coded[0] + 4, *coded[1:]), at, 65, coded, at, 65, 1, 0, 0, to, 0)
     with pytest.raises(ValueError, match="same number of columns"):
-        core.group_min((*coded[:5], 128), at, 65, coded, at, 65, 1, to, 0)
+        core.group_min((*coded[:5], 128), at, 65, coded, at, 65, 1, 0, 0, to, 0)
+    for tile in (-1, len(gpu_resources.TILES)):
+        with pytest.raises(ValueError, match="tile must be an entry of the table"):
+            core.group_min(coded, at, 65, coded, at, 65, 1, 0, tile, to, 0)
+    with pytest.raises(ValueError, match=r"first must be int64 \[queries\]"):
+        core.group_min(coded, at, 65, coded, at, 65, 1, at + 4, 0, to, 0)
     with pytest.raises(ValueError, match="group must be at least 1"):
-        core.group_min(coded, at, 65, coded, at, 65, 0, to, 0)
+        core.group_min(coded, at, 65, coded, at, 65, 0, 0, 0, to, 0)
     with pytest.raises(ValueError, match=r"in \[1, 2\^31\)"):
-        core.group_min(coded, at, 0, coded, at, 65, 1, to, 0)
+        core.group_min(coded, at, 0, coded, at, 65, 1, 0, 0, to, 0)
     with pytest.raises(ValueError, match="at most 2048 active rows"):
         core.pick((to, 2049, at, to, at), to, at, 0.0, (at, to, at, 5), 0)
     with pytest.raises(ValueError, match=r"rows must be in \[1, 2048\]"):

@@ -19,10 +19,14 @@ from fastsel.schedule import SELECTED
 from fastsel.sketch import Trial
 from fastsel.threshold import largest_key
 
-# Groups of centres in a refresh, so that a GPU has work for all its processors; none smaller than
-# a tile.
-REFRESH_GROUPS = 16
-MIN_GROUP = 128
+# Centres of a group in a refresh: few, so that a GPU shares the work out evenly, and whole tiles.
+# More of them where the bounds of the groups would take too much memory.
+GROUP = 512
+MAX_GROUPS = 1024
+
+# Active rows from which on only the distances that may lower a key are computed: by the filter, for
+# some thirty more launches. Fewer rows take less time than these.
+FILTERED_ACTIVE = 1024
 
 # Keys, what points have seen, and the temporaries of a sort.
 BYTES_PER_POINT = 80
@@ -66,11 +70,15 @@ class Pool:
 
     def refresh(
         self, rows: Any, keys: Tensor, seen: Tensor, rival: tuple[Any, Any]
-    ) -> tuple[int, int, int]:
+    ) -> tuple[Any, int, int]:
         """Apply to `rows` the centres they have not seen.
 
+        Rows that have seen about as many come together: a tile of them begins with the first centre
+        that is new to one. The others' keys account for it already, so that it changes nothing.
+
         The keys are there after `settle`, or after `pick`, which then picks nothing where they were
-        not. Returns how many pairs were filtered; the canonical ones count in what follows.
+        not. Returns how many pairs were filtered, as a tensor of one number for which nothing has
+        waited; the canonical ones count in what follows.
         """
         self.settle()
         rows = torch.as_tensor(rows, device=keys.device)
@@ -78,17 +86,19 @@ class Pool:
         if not len(rows) or not self._count:
             return 0, 0, 0
         codes = self._codes
-        group = max(MIN_GROUP, -(-self._count // REFRESH_GROUPS))
-        upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
-        self.operations.group_min(codes, rows, codes, centres, group, upper)
-        own = keys[rows]
         # Keys of points that have seen all stay, and so do those of selected points.
-        stale = (seen[rows] < self._count) & (own > 0)
-        radius = torch_ops.round_up(own.clamp(min=0).sqrt() * codes.scale)
-        reach = torch.where(stale, torch.minimum(radius, upper.amin(dim=1)), -1.0)
+        new = (seen[rows] < self._count) & (keys[rows] > 0)
+        first, order = torch.where(new, seen[rows], self._count).sort()
+        rows = rows[order]
+        group = GROUP * -(-self._count // (GROUP * MAX_GROUPS))
+        upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
+        self.operations.group_min(codes, rows, codes, centres, group, upper, first)
+        # A bound of the distance to any centre bounds that to the nearest.
+        nearest = torch.minimum(self._radius(keys[rows]), upper.amin(dim=1))
+        reach = torch.where(first < self._count, nearest, -1.0)
         found = Survivors(len(rows), self._count, keys.device)
         self.operations.survivors(
-            codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow
+            codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow, first
         )
         self.operations.pair_min(
             self._points, rows, self._points, centres, found.pairs, found.count, keys
@@ -96,7 +106,17 @@ class Pool:
         seen[rows] = self._count
         self._evaluated += found.count.clamp(max=len(found.pairs))
         self._pending = _Refreshed(rows, keys, centres, found)
-        return 2 * len(rows) * self._count, 0, 0
+        return self._looked_at(first), 0, 0
+
+    def _radius(self, keys: Tensor) -> Tensor:
+        """The radii under which a distance lowers the keys."""
+        return torch_ops.round_up(keys.clamp(min=0).sqrt() * self._codes.scale)
+
+    def _looked_at(self, first: Tensor) -> Tensor:
+        """Pairs of rows and centres in tiles of rows that begin where the first row does."""
+        height = self.operations.rows_together(first, self._count)
+        place = torch.arange(len(first), device=first.device)
+        return (self._count - first[place // height * height]).sum()
 
     def settle(self) -> None:
         """Wait until keys are as the last `refresh` leaves them."""
@@ -137,28 +157,37 @@ class Pool:
         last call.
         """
         rival_key, rival_row = rival
-        overflow = self._evaluated.new_zeros(1)
+        matrix, missing = self._distances(rows.index, keys, rows.count)
+        stale = torch.zeros_like(missing)
         if self._pending is not None:
-            overflow = self._pending.survivors.overflow.any()[None].to(torch.int64)
-            # Nothing beats this rival: the keys of some rows may be too large.
-            rival_key = torch.where(overflow > 0, math.inf, rival_key)
+            stale = self._pending.survivors.overflow.any()[None].bool()
         least = largest_key(min_distance, "euclidean") if min_distance >= 0 else SELECTED
         n_picks = self._evaluated.new_zeros(1)
-        self.operations.pick(
-            self._matrix(rows.index),
-            rows.index,
-            keys,
-            rows.count,
-            rival_key,
-            rival_row,
-            least,
-            picks,
-            sq_radii,
-            n_picks,
-        )
-        picked, overflown, evaluated = torch.cat([n_picks, overflow, self._evaluated]).tolist()
+
+        def pick(matrix: Tensor, rival_key: Tensor) -> None:
+            self.operations.pick(
+                matrix,
+                rows.index,
+                keys,
+                rows.count,
+                rival_key,
+                rival_row,
+                least,
+                picks,
+                sq_radii,
+                n_picks,
+            )
+
+        # Nothing beats infinity: the keys of some rows may be too large, or distances be missing.
+        pick(matrix, torch.where(stale | missing, math.inf, rival_key))
+        picked, late, short, evaluated = torch.cat(
+            [n_picks, stale, missing, self._evaluated]
+        ).tolist()
+        if short and not late:
+            pick(self._matrix(rows.index), rival_key)
+            picked, evaluated = torch.cat([n_picks, self._evaluated]).tolist()
         self._evaluated.zero_()
-        if not overflown:
+        if not late:
             self._pending = None
         self.settle()
         return picked, 0, evaluated
@@ -177,21 +206,53 @@ class Pool:
             return 0, 0, 0
         numbers = torch.zeros_like(picks)
         n_picks = self._evaluated.new_zeros(1)
-        self.operations.accept(
-            self._matrix(rows),
-            rows,
-            keys,
-            count_of(rows),
-            torch.from_numpy(limits).to(keys.device),
-            picks,
-            numbers,
-            sq_radii,
-            n_picks,
-        )
-        accepted, evaluated = torch.cat([n_picks, self._evaluated]).tolist()
+        there = torch.from_numpy(limits).to(keys.device)
+        matrix, missing = self._distances(rows, keys, count_of(rows))
+
+        def accept(matrix: Tensor, limits: Tensor) -> None:
+            self.operations.accept(
+                matrix, rows, keys, count_of(rows), limits, picks, numbers, sq_radii, n_picks
+            )
+
+        # No key is above infinity.
+        accept(matrix, torch.where(missing, math.inf, there))
+        accepted, short, evaluated = torch.cat([n_picks, missing, self._evaluated]).tolist()
+        if short:
+            accept(self._matrix(rows), there)
+            accepted, evaluated = torch.cat([n_picks, self._evaluated]).tolist()
         self._evaluated.zero_()
         sweeps[:accepted] = numbers[:accepted].cpu().numpy()
         return accepted, 0, evaluated
+
+    def _distances(self, rows: Tensor, keys: Tensor, n_active: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances among the first n_active rows, as far as they may lower a key.
+
+        Element [p, r] is that of rows p and r, or infinity if it is not below the key of r. And
+        whether some do not fit, bool [1], so that the matrix is of no use.
+        """
+        n = len(rows)
+        if n < FILTERED_ACTIVE:
+            return self._matrix(rows), torch.zeros(1, dtype=torch.bool, device=rows.device)
+        place, own = torch.arange(n, device=rows.device), keys[rows]
+        reach = torch.where((place < n_active) & (own > 0), self._radius(own), -1.0)
+        found = Survivors(n, n, rows.device)
+        codes, pairs = self._codes, found.pairs
+        self.operations.survivors(
+            codes, rows, codes, rows, reach, pairs, found.count, found.overflow
+        )
+        listed = Points(
+            self._points.data[rows],
+            None if self._points.norms is None else self._points.norms[rows],
+        )
+        sq_dist = keys.new_empty(len(pairs))
+        self.operations.pair_sq_dists(listed, listed, pairs, found.count, sq_dist)
+        # What the list has no pair for goes behind the matrix.
+        row, other = pairs.long().unbind(dim=1)
+        used = torch.arange(len(pairs), device=rows.device) < found.count
+        matrix = keys.new_full((n * n + 1,), math.inf)
+        matrix[torch.where(used, other * n + row, n * n)] = sq_dist
+        self._evaluated += found.count.clamp(max=len(pairs))
+        return matrix[: n * n].view(n, n), found.overflow.any()[None].bool()
 
     def _matrix(self, rows: Tensor) -> Tensor:
         matrix = torch.empty((len(rows), len(rows)), dtype=torch.float64, device=rows.device)
