@@ -78,7 +78,7 @@ def measure_case(case: Case, rounds: int, log: command.Log) -> dict[str, Any]:
 
     from bench import released_loop
     from training.config import Config
-    from training.model import training_threads
+    from training.device import training_threads
 
     log(case.name)
     config = Config(

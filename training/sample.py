@@ -10,8 +10,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from training.config import Config
+from training.device import autocast, resolve_device, resolve_precision
 from training.labels import Labels
-from training.model import autocast, resolve_device, resolve_precision
 from training.processes import ALONE, Processes
 from training.train import noise_schedule
 

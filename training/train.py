@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
+from training.device import autocast, resolve_device, resolve_precision
 from training.labels import Labels
-from training.model import autocast, build_unet, resolve_device, resolve_precision
+from training.model import build_unet
 from training.processes import ALONE, Processes
 
 _BETAS = (0.95, 0.999)

@@ -8,16 +8,9 @@ import sys
 import pytest
 
 from training import embed
-from training.config import (
-    EXTRACTORS,
-    PRESETS,
-    Config,
-    ConfigError,
-    command_line,
-    flag,
-    parse_config,
-    seed_runs,
-)
+from training.config import EXTRACTORS, Config, ConfigError, flag, seed_runs
+from training.parser import command_line, parse_config
+from training.presets import PRESETS
 
 
 def test_no_arguments_give_the_digits_preset():

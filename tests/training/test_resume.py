@@ -17,7 +17,8 @@ import torch
 from training import budget, recursive, run
 from training import generation as phases
 from training.config import Config
-from training.generation import Experiment, load_extractors, run_generation
+from training.experiment import Experiment, load_extractors
+from training.generation import run_generation
 from training.plan import generations_to_train
 from training.run import DiskFullError, RunFolder
 
