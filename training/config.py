@@ -230,6 +230,13 @@ class Config:
         "model",
         "auto: bf16 or else fp16 on a CUDA device, no on a CPU",
     )
+    compile: str = _option(
+        "auto",
+        one_of("auto", "yes", "no"),
+        "model",
+        "train and sample with torch.compile: yes, no; auto: no on a CPU, yes on a CUDA device for"
+        " 10,000 steps or more, if the compiler works",
+    )
 
     sampler: str = _option("ddpm", one_of("ddpm", "ddim"), "sampling", "how images are sampled")
     sampling_steps: int = _option(
@@ -245,7 +252,13 @@ class Config:
         "scale of classifier-free guidance: 1 is none, 0 ignores the class, more than 1 makes"
         " samples more typical of their class (with --condition class)",
     )
-    sampling_batch_size: int = _option(256, whole(1), "sampling", "images sampled at once, at most")
+    sampling_batch_size: int | None = _option(
+        None,
+        optional("auto", whole(1)),
+        "sampling",
+        "images sampled at once, at most; auto: 256 on a CPU; on a CUDA device what fits, halved"
+        " from 2,048 where memory runs out",
+    )
 
     out: str | None = _option(
         None,

@@ -1,4 +1,4 @@
-"""Where and how the network runs: device, precision, threads.
+"""Where and how the network runs: device, precision, threads, layout in memory, compiler.
 
 What the options leave to ``auto`` is decided here.
 """
@@ -8,13 +8,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from diffusers import UNet2DModel
 
 from training.config import Config, ConfigError
 
 _TINY_RESOLUTION = 16
+# Compiling takes about a minute: --compile auto does so where training takes many.
+_STEPS_WORTH_COMPILING = 10_000
+_COMPILER = "inductor"
 
 
 def resolve_device(config: Config) -> torch.device:
@@ -55,10 +61,36 @@ def resolve_precision(config: Config, device: torch.device) -> str:
 
 
 def resolved(config: Config) -> Config:
-    """The options with their ``auto`` device and precision replaced by what they mean here."""
+    """The options with ``auto`` for device, precision and compiling replaced by what it means here.
+
+    Raises:
+        ConfigError: this machine can not do what an option asks for.
+    """
     device = resolve_device(config)
-    precision = resolve_precision(config, device)
-    return dataclasses.replace(config, device=str(device), mixed_precision=precision)
+    return dataclasses.replace(
+        config,
+        device=str(device),
+        mixed_precision=resolve_precision(config, device),
+        compile=_resolve_compile(config, device),
+    )
+
+
+def _resolve_compile(config: Config, device: torch.device) -> str:
+    """What ``--compile`` means on this device, yes or no.
+
+    Left to ``auto``, a compiler that does not work is no error, but a warning and a no.
+    """
+    if config.compile != "auto":
+        return config.compile
+    if device.type == "cpu" or config.steps < _STEPS_WORTH_COMPILING:
+        return "no"
+    try:
+        square = _compile(torch.square)
+        torch.autograd.backward(square(torch.ones(8, device=device, requires_grad=True)).sum())
+    except Exception as error:  # of the compilers that torch calls, of any kind
+        warnings.warn(f"{_not_compiled(error)}; going on without", stacklevel=2)
+        return "no"
+    return "yes"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -90,3 +122,69 @@ def training_threads(config: Config, resolution: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def memory_format(config: Config, resolution: int) -> torch.memory_format:
+    """How the weights of the network and its images lie in memory.
+
+    The channels of a pixel side by side where that is faster: on a CPU for images larger than
+    16x16, whose sampling takes a fifth less time, and on a GPU at 16 bits, as its matrix units
+    want them.
+    """
+    device = resolve_device(config)
+    if device.type == "cpu":
+        beside = resolution > _TINY_RESOLUTION
+    else:
+        beside = resolve_precision(config, device) != "no"
+    return torch.channels_last if beside else torch.contiguous_format
+
+
+def callable_network(config: Config, model: UNet2DModel) -> Callable[..., Any]:
+    """The network as the function to call in training and sampling.
+
+    With ``--compile yes`` it is compiled. That happens when it is first called, and again for
+    other shapes of its arguments, but not for another network of the same architecture.
+
+    Raises:
+        ConfigError: when it is called: torch can not compile it here.
+    """
+    if config.compile != "yes":
+        network: Callable[..., Any] = model
+        return network
+    from torch._dynamo.exc import TorchDynamoException
+
+    compiled = _compile(model)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return compiled(*arguments, **named)
+        except TorchDynamoException as error:
+            raise ConfigError(f"{_not_compiled(error)}; --compile no does without") from error
+
+    return call
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function compiled such that each compilation of it gives the same bits.
+
+    Raises:
+        ConfigError: this version of torch can only time kernels and take the fastest.
+    """
+    options = None
+    if _COMPILER == "inductor":
+        options = {"deterministic": True}
+        if not options.keys() <= set(torch._inductor.list_options()):
+            raise ConfigError(
+                f"--compile yes needs a torch whose compiler can be deterministic,"
+                f" got {torch.__version__}; --compile no does without"
+            )
+    made: Callable[..., Any] = torch.compile(
+        function, backend=_COMPILER, fullgraph=True, dynamic=False, options=options
+    )
+    return made
+
+
+def _not_compiled(error: Exception) -> str:
+    # The second line says what the first one announces.
+    reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+    return f"--compile: torch can not compile here ({reason})"

@@ -31,6 +31,8 @@ from training.train import train
 
 # How much sampling a kill may lose; small runs never get to write a part.
 _SECONDS_BETWEEN_PARTS = 300.0
+# The size of a batch that was found to fit, so that a resumed run goes on with equal ones.
+_BATCH_FILE = "sampling-batch.txt"
 
 
 def run_generation(experiment: Experiment, arm: str, generation: int) -> dict[str, Any]:
@@ -130,6 +132,9 @@ def _sample_rest(
     def keep() -> None:
         experiment.write(part, lambda: npz(images=np.concatenate(batches), seconds=seconds()))
 
+    def halved(batch: int) -> None:
+        experiment.write(experiment.run.path / _BATCH_FILE, lambda: f"{batch}\n".encode())
+
     def due() -> bool:
         return time.monotonic() - written > _SECONDS_BETWEEN_PARTS
 
@@ -148,6 +153,8 @@ def _sample_rest(
             generation=generation,
             first=first,
             count=count,
+            batch=_batch(experiment),
+            halved=halved if config.sampling_batch_size is None else None,
             processes=processes,
         ):
             batches.append(batch)
@@ -163,6 +170,15 @@ def _sample_rest(
                 keep()
                 written = time.monotonic()
     return np.concatenate(batches), seconds()
+
+
+def _batch(experiment: Experiment) -> int | None:
+    """How many images at once were found to fit, earlier in this run."""
+    path = experiment.run.path / _BATCH_FILE
+    found: int | None = experiment.processes.first(
+        lambda: int(path.read_text()) if path.exists() else None
+    )
+    return found
 
 
 def _load_samples(path: Path) -> tuple[Images, float]:

@@ -194,6 +194,9 @@ class Shifts:
     def eval(self):
         return self
 
+    def to(self, memory_format):
+        return self
+
     def __call__(self, images, t, classes, return_dict):
         self.batches.append(len(images))
         kept = training.noise_schedule().alphas_cumprod[t]
