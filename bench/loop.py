@@ -145,6 +145,7 @@ def _config(case: Case) -> Any:
         sampling_steps=case.sampling_steps,
         checkpoint_every=case.steps,
         device="cpu",
+        threads=1,  # two that share a core with another program wait for each other
     )
 
 
