@@ -51,8 +51,8 @@ PNGs that are decoded again for every batch, AdamW as it comes, the loss fetched
 and a pipeline that samples {record["cases"][0]["released_batch"]} images at a time, stored as a
 PNG each. Ours keeps the images on the device, has a fused optimizer, fetches nothing in a step,
 has the channels of a pixel side by side for images larger than 16x16, samples in the batch of
-`--sampling-batch-size`, and stores one file. Network, steps, number of images and threads are equal;
-the images are noise, since none of this depends on them.
+`--sampling-batch-size`, and stores one file. Network, steps, number of images and threads are
+equal; the images are noise, since none of this depends on them.
 
 ![Ratio by phase]({plot_name})""",
         *(_case(case) for case in record["cases"]),

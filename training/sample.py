@@ -57,10 +57,10 @@ def sample(
     """Sample images ``first`` to ``count`` of a generation, batch by batch.
 
     The noise of image i, that of every step with DDPM included, comes from (seed, generation, i),
-    so the image does not depend on the batch that it stands in, but for rounding. It is the same
-    bits whichever others are asked for as long as the batches before it are: all have the same
-    size, the last one being filled up and cut. Several processes take a batch each at a time, so
-    that their number changes nothing.
+    so the image does not depend on the batch that it stands in, but for rounding. As long as no
+    batch is halved, it is the same bits whichever others are asked for: all batches have one size,
+    the last one being filled up and cut. Several processes take a batch each at a time, so that
+    their number changes nothing.
 
     Args:
         model: predicts the noise of [B, C, H, W] at a timestep; its size is that of the images.
@@ -91,9 +91,10 @@ def sample(
                 yield images[: count - start]
             first = starts[-1] + size
         elif halved is None or size == 1:
+            remedy = "" if size == 1 else "; expected fewer, or auto, which finds what fits"
             raise ConfigError(
                 f"--sampling-batch-size: the memory of {resolve_device(config)} does not hold"
-                f" a batch of {size:,}; expected fewer, or auto, which finds what fits"
+                f" a batch of {size:,}{remedy}"
             )
         else:
             size = -(-size // 2)
