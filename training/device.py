@@ -170,7 +170,7 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         ConfigError: this version of torch can only time kernels and take the fastest.
     """
-    options = None
+    options: dict[str, Any] | None = None
     if _COMPILER == "inductor":
         options = {"deterministic": True}
         if not options.keys() <= set(torch._inductor.list_options()):
