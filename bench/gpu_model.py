@@ -108,6 +108,7 @@ EPILOGUE = 8  # instructions for each pair that follow its product
 LAUNCH = 4e-6  # seconds for the host to launch a kernel
 SYNC = 10e-6  # seconds from the end of a kernel until the host goes on
 LISTED = 1.5  # pairs of a search that pass the filter, for each neighbour
+INSERTION = 60  # instructions of a warp to take a neighbour in
 ROUND_LAUNCHES = 110  # kernels of a round: some 85 operations, of which torch's sorts launch more
 FILTER_LAUNCHES = 30  # more of them where distances among active rows are filtered
 SORT_PASSES = 8  # over keys and indices, of a radix sort of float64
@@ -125,10 +126,12 @@ STEP = 64  # bytes of a code in a step of a product
 MATRIX_TILE = 32
 BLOCK_THREADS = {"sq_dist_matrix": 256, "pick": 512, "accept": 512}
 BLOCK_THREADS |= {"min_update": 256, "pair_min": 256, "pair_sq_dists": 256}
+BLOCK_THREADS |= {"by_row": 256, "top_k": 256}
 REGISTERS = 65_536
 MAX_THREADS = 2048
 MAX_BLOCKS = 32
 RESERVED_SHARED = 1024  # of every block, by the system
+SEARCH_ROWS = 1 << 14  # fastsel/backends/device/neighbours.py
 FILTERED_ACTIVE = 1024  # fastsel/backends/device/pool.py
 BLOCK_POINTS = 512  # that a block takes: csrc/cuda/survivors.cu, fastsel/backends/device/pool.py
 
@@ -247,6 +250,22 @@ def pairs(gpu: Gpu, count: int, dim: int) -> Cost:
     return Cost(moved, operations, max(seconds, operations / (gpu.float64 / 2 * FLOAT64_SHARE)))
 
 
+def by_row(gpu: Gpu, listed: int) -> Cost:
+    """Two passes over a list of pairs, with an atomic addition each."""
+    moved = listed * (2.0 * 8 + 2 * 16 + 4)
+    return Cost(moved, 2.0 * listed, moved / (gpu.memory * GATHER_SHARE))
+
+
+def top_k(gpu: Gpu, queries: int, listed: int, dim: int) -> Cost:
+    """Each listed pair: a float32 row, three float64 operations, and its place among the first."""
+    moved = (listed + queries) * dim * 4.0
+    operations = 3.0 * listed * dim
+    rows = moved / (gpu.memory * GATHER_SHARE)
+    arithmetic = operations / (gpu.float64 / 2 * FLOAT64_SHARE)
+    places = listed * INSERTION * 32 / (gpu.processors * gpu.lanes * gpu.clock)
+    return Cost(moved, operations, max(rows, arithmetic) + places)
+
+
 def min_update(gpu: Gpu, n: int, dim: int) -> Cost:
     """A stream through all float32 rows."""
     moved = n * (dim * 4.0 + 16)
@@ -322,17 +341,16 @@ def cached_loop(gpu: Gpu, n: int, dim: int, m: int) -> float:
 def knn(gpu: Gpu, n: int, dim: int) -> float:
     """Seconds of neighbours of a set among itself: two products and the canonical distances."""
     seconds = encode(gpu, n, dim)
-    queries = 1 << 14  # fastsel/backends/device/neighbours.py, SEARCH_ROWS
-    for first in range(0, n, queries):
-        rows = min(queries, n - first)
-        listed = int(LISTED * NEIGHBOURS * rows)
+    for first in range(0, n, SEARCH_ROWS):
+        rows = min(SEARCH_ROWS, n - first)
+        listed = int(LISTED * (NEIGHBOURS + 1) * rows)  # a row finds itself too
         kernels = [
             product(gpu, rows, rows * n, dim),
             product(gpu, rows, rows * n, dim),
-            pairs(gpu, listed, dim),
-            *[sort(gpu, listed)] * 3,
+            by_row(gpu, listed),
+            top_k(gpu, rows, listed, dim),
         ]
-        seconds += sum(cost.seconds for cost in kernels) + 30 * LAUNCH + 2 * SYNC
+        seconds += sum(cost.seconds for cost in kernels) + 20 * LAUNCH + SYNC
     return seconds
 
 

@@ -47,16 +47,23 @@ for:
   seen, so that a tile holds rows of a kind, and begins with the first centre that is new to one of
   them. What the others see again changes nothing: their keys account for it. Blocks without work
   leave at once. Shapes stay fixed, and one wait a round is enough.
-- **Exact where it counts.** `pair_min`, `pair_sq_dists`, `sq_dist_matrix` and `min_update` compute
-  canonical distances in float64: eight neighbouring threads hold the eight sums, and three
-  exchanges add them in the canonical order. No fused multiply-add.
+- **Exact where it counts.** `pair_min`, `pair_sq_dists`, `top_k`, `sq_dist_matrix` and
+  `min_update` compute canonical distances in float64: eight neighbouring threads hold the eight
+  sums, and three exchanges add them in the canonical order. No fused multiply-add.
 - **Only what may matter among active rows.** Where they are many, `survivors` lists the pairs that
   may lower a key, `pair_sq_dists` computes those, and the rest of the matrix is infinite, which
   lowers no key either. Where they are few, `sq_dist_matrix` computes all.
+- **Neighbours without a sort.** `by_row` brings the list of `survivors` together by rows: a
+  counting sort. In `top_k` a warp takes the list of a query, four pairs at a time, and keeps the
+  first k by (distance, index) in registers, up to 64; a new one finds its place by two votes of the
+  warp. More than 64 are sorted. Results are written on the device, where the caller wants them.
+- **Inner products are distances** of points with one more component, so that the filter's kernels
+  serve both.
 - **A chain of picks in one launch.** `pick` and `accept` are one block: keys in registers, one
   barrier a pick, the order by the bits of the key.
-- **Nothing waits, but once a round**, when the host reads how many points were picked. Everything
-  is on the caller's stream, and memory comes from torch's allocator.
+- **Nothing waits, but once a round**, when the host reads how many points were picked, or once for
+  16,384 queries of a search. Everything is on the caller's stream, and memory comes from torch's
+  allocator.
 
 mma.sync and cp.async work on every GPU since the A100 (compute capability 8.0). wgmma and TMA would
 bring the H100's product nearer to its peak. By the tables below it is not the first thing to do: in
@@ -267,6 +274,9 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         costs = model.round_costs(gpu, TYPICAL, n, dim)
         costs["sq_dist_matrix"] = model.sq_dist_matrix(gpu, model.FILTERED_ACTIVE, dim)
         costs["min_update"] = model.min_update(gpu, n, dim)
+        listed = int(model.LISTED * (model.NEIGHBOURS + 1) * model.SEARCH_ROWS)
+        costs["by_row"] = model.by_row(gpu, listed)
+        costs["top_k"] = model.top_k(gpu, model.SEARCH_ROWS, listed, dim)
         del costs["sort"]
         for name, cost in costs.items():
             rows.append(_kernel_row(gpu, name, cost, resources["architectures"][gpu.architecture]))
@@ -276,9 +286,10 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         "",
         f"In a round of N = {n:,}, d = {dim}: {TYPICAL.refreshed:,} rows against "
         f"{TYPICAL.centres:,} centres, a quarter of them new,\n{TYPICAL.room:,} active, "
-        f"{TYPICAL.picked} picks. Registers and shared memory as nvcc {resources['nvcc']} reports "
-        "them\n(`python -m bench.gpu_resources`); bytes of a product are those from the L2 cache. "
-        "`sq_dist_matrix`,\nwhich serves fewer active rows, is that of "
+        f"{TYPICAL.picked} picks; `by_row` and `top_k` of {model.SEARCH_ROWS:,} queries for "
+        f"{model.NEIGHBOURS} neighbours.\nRegisters and shared memory as nvcc {resources['nvcc']} "
+        "reports them (`python -m\nbench.gpu_resources`); bytes of a product are those from the L2 "
+        "cache. `sq_dist_matrix`,\nwhich serves fewer active rows, is that of "
         f"{model.FILTERED_ACTIVE:,}.",
         "",
         *table([*head, "bytes", "operations", "predicted"], rows),

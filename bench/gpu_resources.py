@@ -133,20 +133,22 @@ def parse(text: str) -> Iterator[tuple[str, Resources]]:
 
 
 def kernel_name(mangled: str) -> str:
-    """Such as "pick", "min_update float16 cosine" or "group_min sm_80".
+    """Such as "pick", "min_update float16 cosine", "top_k float32 inner" or "group_min sm_80".
 
-    One that is compiled for each storage type has that in its name; one for each tile, the
-    architecture that the entry of the table is for.
+    One that is compiled for each storage type has that in its name, and what it computes if that is
+    not the distance of rows as they are; one for each tile, the architecture that the entry of the
+    table is for.
     """
     name = re.search(r"\d([a-z_]+)_kernel", mangled)
     assert name is not None, mangled
     if tiled := re.search(r"_kernelILi(\d+)ELm", mangled):
         return f"{name[1]} sm_{TILES[int(tiled[1])].capability}"
     types = {"Half": "float16", "Bfloat16": "bfloat16", "f": "float32", "d": "float64"}
-    storage = re.search(r"4RowsI(?:NS_\d+)?(Half|Bfloat16|f|d)E?Lb([01])", mangled)
+    storage = re.search(r"4RowsI(?:NS_\d+)?(Half|Bfloat16|f|d)E?Lb([01])EEE(Lb[01]E)?", mangled)
     if storage is None:
         return name[1]
-    return f"{name[1]} {types[storage[1]]}{' cosine' if storage[2] == '1' else ''}"
+    what = " cosine" if storage[2] == "1" else " inner" if storage[3] == "Lb1E" else ""
+    return f"{name[1]} {types[storage[1]]}{what}"
 
 
 def main() -> None:

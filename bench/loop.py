@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bench import command, machine, timing
 from bench.loop_page import page, plot
 
 ROUNDS = 3
+_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,13 @@ def main(arguments: list[str]) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as plain numbers."""
     log = command.stopwatch()
-    rounds = 1 if options.quick else ROUNDS
+    rounds, cases = (1, QUICK) if options.quick else (ROUNDS, CASES)
     record: dict[str, Any] = {
         "trial": options.quick,
         "rounds": rounds,
         "machine": machine.describe(),
-        "cases": [measure_case(case, rounds, log) for case in (QUICK if options.quick else CASES)],
+        "cases": [measure_case(case, rounds, log) for case in cases],
+        "classes": measure_classes(cases[0], rounds, log),
     }
     versions = record["machine"]["versions"]
     versions |= {name: importlib.metadata.version(name) for name in ("diffusers", "torchvision")}
@@ -77,19 +79,10 @@ def measure_case(case: Case, rounds: int, log: command.Log) -> dict[str, Any]:
     from PIL import Image
 
     from bench import released_loop
-    from training.config import Config
-    from training.model import training_threads
+    from training.device import training_threads
 
     log(case.name)
-    config = Config(
-        n=case.n,
-        widths=case.widths,
-        steps=case.steps,
-        batch_size=case.batch,
-        sampling_steps=case.sampling_steps,
-        checkpoint_every=case.steps,
-        device="cpu",
-    )
+    config = _config(case)
     shape = (case.n, case.side, case.side, case.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as scratch, training_threads(config, case.side):
@@ -106,7 +99,7 @@ def measure_case(case: Case, rounds: int, log: command.Log) -> dict[str, Any]:
             "read released": partial(released_loop.read, root, case.channels),
             "train ours": partial(_train, config, images, root),
             "train released": partial(released_loop.train, config, root, case.channels),
-            "sample ours": partial(_sample, config, images, root / "ours.npz"),
+            "sample ours": partial(_sample, config, shape, root / "ours.npz"),
             "sample released": partial(released_loop.sample, config, images, root / "theirs"),
         }
         for call in calls.values():
@@ -123,20 +116,56 @@ def measure_case(case: Case, rounds: int, log: command.Log) -> dict[str, Any]:
         }
 
 
+def measure_classes(case: Case, rounds: int, log: command.Log) -> dict[str, float]:
+    """Seconds of sampling without classes, with them, and under guidance, in turn."""
+    from training.device import training_threads
+
+    log("classes")
+    plain = _config(case)
+    told = replace(plain, condition="class")
+    configs = {"no classes": plain, "classes": told, "guidance 2": replace(told, guidance=2.0)}
+    with tempfile.TemporaryDirectory() as scratch, training_threads(plain, case.side):
+        path = Path(scratch) / "samples.npz"
+        shape = (case.n, case.side, case.side, case.channels)
+        calls = {name: partial(_sample, one, shape, path) for name, one in configs.items()}
+        for call in calls.values():
+            call()  # what torch sets up once
+        seconds = timing.interleaved(calls, rounds)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _config(case: Case) -> Any:
+    from training.config import Config
+
+    return Config(
+        n=case.n,
+        widths=case.widths,
+        steps=case.steps,
+        batch_size=case.batch,
+        sampling_steps=case.sampling_steps,
+        checkpoint_every=case.steps,
+        device="cpu",
+        threads=1,  # two that share a core with another program wait for each other
+    )
+
+
 def _train(config: Any, images: Any, root: Path) -> None:
     from training.train import train
 
     train(config, images, generation=1, checkpoint=root / "checkpoint")
 
 
-def _sample(config: Any, images: Any, path: Path) -> None:
+def _sample(config: Any, shape: tuple[int, ...], path: Path) -> None:
     import numpy as np
 
     from training.model import build_unet
     from training.sample import sample
 
-    model = build_unet(config, images.shape[1], images.shape[3], seed=0)
-    batches = sample(config, model, generation=1, first=0, count=config.n)
+    n, side, _, channels = shape
+    told = config.condition == "class"
+    model = build_unet(config, side, channels, _CLASSES if told else 0, seed=0)
+    labels = np.arange(n) % _CLASSES if told else None
+    batches = sample(config, model, labels, generation=1, first=0, count=n)
     np.savez(path, images=np.concatenate(list(batches)))
 
 

@@ -50,11 +50,13 @@ The released script has the structure of diffusers' unconditional example: image
 PNGs that are decoded again for every batch, AdamW as it comes, the loss fetched after every step,
 and a pipeline that samples {record["cases"][0]["released_batch"]} images at a time, stored as a
 PNG each. Ours keeps the images on the device, has a fused optimizer, fetches nothing in a step,
-samples in the batch of `--sampling-batch-size`, and stores one file. Network, steps, number of
-images and threads are equal; the images are noise, since none of this depends on them.
+has the channels of a pixel side by side for images larger than 16x16, samples in the batch of
+`--sampling-batch-size`, and stores one file. Network, steps, number of images and threads are
+equal; the images are noise, since none of this depends on them.
 
 ![Ratio by phase]({plot_name})""",
         *(_case(case) for case in record["cases"]),
+        _classes(record["classes"], record["cases"][0]),
         """## What this does not show
 
 On a CPU the time of a step is that of the convolutions, which are the same code for both. On a GPU
@@ -84,3 +86,14 @@ def _case(case: dict[str, Any]) -> str:
 {case["sampling_steps"]} sampling steps, {threads}.
 
 {table(["phase", "ours", "released structure", "ratio"], rows)}"""
+
+
+def _classes(seconds: dict[str, float], case: dict[str, Any]) -> str:
+    plain = seconds["no classes"]
+    rows = [[name, f"{each:.3g} s", f"{each / plain:.3g}"] for name, each in seconds.items()]
+    return f"""## Classes and guidance
+
+Sampling by ours as in the first case, {case["n"]} images. At guidance 1 the network sees each image
+once a step, as without classes; at any other it sees it twice.
+
+{table(["models", "time", "over no classes"], rows)}"""

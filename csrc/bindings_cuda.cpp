@@ -176,14 +176,43 @@ void pair_min(const MatrixArgument& points, Address rows, const MatrixArgument& 
                           pointer<double>(keys, "keys must be float64 [n]"), stream_of(stream));
 }
 
+// Queries and points of a search by keys.
+void require_keys(const Matrix& queries, const Matrix& points, bool by_inner_product) {
+  require_alike(queries, points);
+  require(!by_inner_product || points.norms == nullptr, "inner products are of rows without norms");
+}
+
 void pair_sq_dists(const MatrixArgument& queries, const MatrixArgument& points,
-                   const PairsArgument& pairs, Address out, Address stream) {
+                   const PairsArgument& pairs, bool by_inner_product, Address out, Address stream) {
   const Matrix q = matrix(queries);
   const Matrix p = matrix(points);
-  require_alike(q, p);
-  fastsel::cuda::pair_sq_dists(q, p, pairs_of(pairs),
+  require_keys(q, p, by_inner_product);
+  fastsel::cuda::pair_sq_dists(q, p, pairs_of(pairs), by_inner_product,
                                pointer<double>(out, "out must be float64 [capacity]"),
                                stream_of(stream));
+}
+
+void by_row(const PairsArgument& pairs, Address next, Address cols, Address stream) {
+  fastsel::cuda::by_row(
+      pairs_of(pairs), pointer<int64_t>(next, "next must be int64 [rows]"),
+      cols == 0 ? nullptr : pointer<int32_t>(cols, "cols must be int32 [capacity]"),
+      stream_of(stream));
+}
+
+void top_k(const MatrixArgument& queries, Address rows, int64_t n, const MatrixArgument& points,
+           Address first, Address cols, bool exclude_self, bool by_inner_product, int64_t k,
+           Address keys, Address index, Address stream) {
+  const Matrix q = matrix(queries);
+  const Matrix p = matrix(points);
+  require_keys(q, p, by_inner_product);
+  require(n >= 1 && n < int64_t{1} << 31, "rows must be in [1, 2^31)");
+  require(1 <= k && k <= fastsel::cuda::kMaxTop, "k must be in [1, 64]");
+  fastsel::cuda::top_k(q, pointer<const int64_t>(rows, "rows must be int64 [n]"), n, p,
+                       {pointer<const int64_t>(first, "first must be int64 [n + 1]"),
+                        pointer<const int32_t>(cols, "cols must be int32 [capacity]")},
+                       exclude_self, by_inner_product, static_cast<int>(k),
+                       pointer<double>(keys, "keys must be float64 [n, k]"),
+                       pointer<int64_t>(index, "index must be int64 [n, k]"), stream_of(stream));
 }
 
 void sq_dist_matrix(const MatrixArgument& points, Address rows, int64_t n, Address out,
@@ -325,6 +354,8 @@ PYBIND11_MODULE(FASTSEL_MODULE, m) {
   m.def("survivors", survivors);
   m.def("pair_min", pair_min);
   m.def("pair_sq_dists", pair_sq_dists);
+  m.def("by_row", by_row);
+  m.def("top_k", top_k);
   m.def("sq_dist_matrix", sq_dist_matrix);
   m.def("pick", pick);
   m.def("accept", accept);

@@ -12,7 +12,7 @@ from fastsel.backends import resolve
 from fastsel.equal_rows import first_equal
 from fastsel.neighbors import DISTANCES, search, to_metric
 from fastsel.pairs import BLOCK_ELEMENTS, SMALLEST, PairFilter, Tile, sq_dists
-from fastsel.points import Points, result_converter
+from fastsel.points import Points, result_converter, to_host
 from fastsel.progress import Progress, ProgressOption
 
 Indices = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def duplicate_groups(
     if levels[-1] == 0 and metric != "cosine" and _distances_tell_apart(points.on_host()):
         groups[0] = first_equal(points.on_host())
     elif points.n > 1:
-        sq_dist, nearest = search(points, points, 1, True, backend, progress)
+        sq_dist, nearest = map(to_host, search(points, points, 1, True, backend, progress))
         distances = to_metric(sq_dist[:, 0], metric)
         # Of a pair within the radius, both have their nearest within it.
         rows = np.flatnonzero(distances <= levels[-1])

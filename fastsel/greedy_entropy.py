@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from fastsel import canonical, schedule
 from fastsel.gains import LAST, NEVER
-from fastsel.points import Points
+from fastsel.points import Points, to_host
 from fastsel.progress import Progress
 
 # Rows that a round may pick among. More than in schedule.py: they are compared with the picks only,
@@ -190,14 +190,15 @@ class GreedyEntropy:
         members = Points(self.points.data[rows], norms)
         in_order = schedule.Greedy(self._backend, members, members.n)
         in_order.add_prefix(np.arange(members.n))
-        sq_eps = np.full((len(rows), 1), np.inf)
+        sq_eps = np.full(len(rows), np.inf)
         if len(rows) > 1:
-            nearest = np.empty((len(rows), 1), np.int64)
+            found, nearest = (members.empty((members.n, 1), t) for t in ("float64", "int64"))
             search = self._backend.Neighbours(members, members).search
-            search(0, True, sq_eps, nearest, lambda done: None)
+            search(0, True, found, nearest, lambda done: None)
+            sq_eps = to_host(found)[:, 0]
         anchored = self.state.sq_dist_of(rows)
         _, sq_radii = in_order.state.result(members.n)
-        return np.minimum(sq_eps[:, 0], anchored), np.minimum(sq_radii, anchored)
+        return np.minimum(sq_eps, anchored), np.minimum(sq_radii, anchored)
 
     def _second(self, first: npt.NDArray[np.int64]) -> None:
         """Pick the farthest point from an only member."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastsel import checks
 from fastsel.backends import resolve
-from fastsel.points import Points, result_converter
+from fastsel.points import Points, on_device, result_converter, take_roots, to_host
 from fastsel.progress import Progress, ProgressOption
 from fastsel.sketch import Trial
 
@@ -23,7 +23,8 @@ METRICS = (*DISTANCES, "inner_product")
 # Of results that are made and dropped again: neighbours held at a time.
 HELD_NEIGHBOURS = 1 << 21
 
-Neighbours = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]  # squared distances, indices
+# Squared distances, float64, and indices, int64: NumPy arrays, or tensors of a device backend.
+Neighbours = tuple[Any, Any]
 
 
 @dataclass
@@ -70,8 +71,9 @@ def knn(
     metric : {"euclidean", "sqeuclidean", "cosine", "inner_product"}
         The cosine distance is 1 - cos(x, y). By inner product, the k largest count as nearest.
     out : pair of arrays [Q, k], optional
-        float64 and int64, C-contiguous, NumPy arrays or torch tensors in host memory: distances and
-        indices are written there, and these arrays come back.
+        float64 and int64, C-contiguous, NumPy arrays or torch tensors: distances and indices are
+        written there, and these arrays come back. Nothing is copied where they lie in the memory
+        that the search works in: that of the GPU for tensors there, else that of the host.
     backend, progress
         As for `greedy_select`.
     record : dict, optional
@@ -122,7 +124,7 @@ def knn(
     if exclude_self and base_points.n == 1:
         raise ValueError("points must hold at least 2 rows with exclude_self, got 1")
     k = checks.integer("k", k, 1, base_points.n - bool(exclude_self))
-    given = _checked_out(out, query_points.n, k)
+    _check_out(out, query_points.n, k)
     by_inner_product = metric == "inner_product"
     sq_dist, index = search(
         query_points,
@@ -132,14 +134,16 @@ def knn(
         backend,
         progress,
         by_inner_product,
-        given,
+        out,
         record,
     )
-    distances = to_metric(sq_dist, metric)
-    if out is not None:
-        return out
-    convert = result_converter(queries)
-    return convert(distances), convert(index)
+    results = to_metric(sq_dist, metric), index
+    if out is None:
+        convert = result_converter(queries)
+        return convert(results[0]), convert(results[1])
+    for array, result in zip(out, results, strict=True):
+        _put(result, array)
+    return out
 
 
 def nearest_distances(
@@ -197,16 +201,17 @@ def search(
     out: Neighbours | None = None,
     record: dict[str, Any] | None = None,
 ) -> Neighbours:
-    """Canonical squared distances and indices of the neighbours, each [Q, k]; in `out` if given.
+    """Canonical squared distances and indices of the neighbours, each [Q, k].
 
-    By inner product, minus that in place of the squared distances.
+    They lie where the backend works: in `out`, if that does. By inner product, minus that in place
+    of the squared distances.
     """
     begin = time.perf_counter()
-    module, queries, points = _adopted(backend, queries, points, by_inner_product)
+    module, queries, points = _adopted(backend, queries, points)
     neighbours = module.Neighbours(queries, points, by_inner_product)
     prepared = time.perf_counter()
     report = Progress(progress, "nearest neighbours", queries.n)
-    sq_dist, index = _empty(queries.n, k) if out is None else out
+    sq_dist, index = _room(queries, queries.n, k, out)
     work = neighbours.search(0, exclude_self, sq_dist, index, report.update)
     if record is not None:
         filtered, passed, evaluated = work
@@ -236,60 +241,75 @@ def kth_sq_dists(
     module, points, _ = _adopted(backend, points, points)
     neighbours = module.Neighbours(points, points)
     report = Progress(progress, "nearest neighbours", points.n)
-    columns = np.array(ks) - 1
+    columns = [k - 1 for k in ks]
     k = max(ks)
     held = max(1, HELD_NEIGHBOURS // k)
     result = np.empty((points.n, len(ks)))
     for start in range(0, points.n, held):
-        sq_dist, index = _empty(min(held, points.n - start), k)
+        sq_dist, index = _room(points, min(held, points.n - start), k)
         neighbours.search(
             start, True, sq_dist, index, lambda done, s=start: report.update(s + done)
         )
-        result[start : start + held] = sq_dist[:, columns]
+        result[start : start + held] = to_host(sq_dist[:, columns])
     return result
 
 
-def _adopted(
-    backend: str, queries: Points, points: Points, by_inner_product: bool = False
-) -> tuple[ModuleType, Points, Points]:
+def _adopted(backend: str, queries: Points, points: Points) -> tuple[ModuleType, Points, Points]:
     """The module of the backend, and the points where it keeps them."""
-    host_only = "metric='inner_product'" if by_inner_product else None
-    module = resolve(backend, queries, points, host_only=host_only)
+    module = resolve(backend, queries, points)
     adopted = module.adopt(queries, queries if queries.is_tensor else points)
     return module, adopted, adopted if queries is points else module.adopt(points, adopted)
 
 
-def _empty(n: int, k: int) -> Neighbours:
-    return np.empty((n, k)), np.empty((n, k), np.int64)
+def _room(points: Points, n: int, k: int, out: Neighbours | None = None) -> Neighbours:
+    """Squared distances and indices to be filled, each [n, k], where the points lie."""
+    made = [None, None] if out is None else [points.view(array) for array in out]
+    sq_dist, index = (
+        points.empty((n, k), dtype) if array is None else array
+        for array, dtype in zip(made, ("float64", "int64"), strict=True)
+    )
+    return sq_dist, index
 
 
-def to_metric(sq_dist: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
+def to_metric(sq_dist: Any, metric: str) -> Any:
     """What a search by that metric returns, made in place from canonical squared distances.
 
     Those are of normalised rows for the cosine metric, and minus inner products for these.
     """
     if metric == "euclidean":
-        np.sqrt(sq_dist, out=sq_dist)
+        take_roots(sq_dist)
     elif metric == "cosine":
         sq_dist /= 2
     elif metric == "inner_product":
-        np.negative(sq_dist, out=sq_dist)
+        sq_dist *= -1
     return sq_dist
 
 
-def _checked_out(out: Any, n: int, k: int) -> Neighbours | None:
-    """The memory of `out` as NumPy arrays."""
+def _check_out(out: Any, n: int, k: int) -> None:
     if out is None:
-        return None
+        return
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise TypeError(f"out must be a pair of arrays, got {type(out).__name__}")
-    distances, indices = (np.asarray(array) for array in out)
-    for name, array, dtype in (("out[0]", distances, np.float64), ("out[1]", indices, np.int64)):
-        if array.dtype != dtype or array.shape != (n, k) or not array.flags.c_contiguous:
+    for name, array, dtype in (("out[0]", out[0], "float64"), ("out[1]", out[1], "int64")):
+        writeable = True
+        if on_device(array):
+            contiguous = array.is_contiguous()
+        else:
+            array = np.asarray(array)
+            contiguous, writeable = array.flags.c_contiguous, array.flags.writeable
+        found = str(array.dtype).removeprefix("torch.")
+        if found != dtype or tuple(array.shape) != (n, k) or not contiguous:
             raise ValueError(
-                f"{name} must be {np.dtype(dtype).name} [{n}, {k}], C-contiguous, "
-                f"got {array.dtype} {list(array.shape)}"
+                f"{name} must be {dtype} [{n}, {k}], C-contiguous, got {found} {list(array.shape)}"
             )
-        if not array.flags.writeable:
+        if not writeable:
             raise ValueError(f"{name} must be writeable")
-    return distances, indices
+
+
+def _put(result: Any, array: Any) -> None:
+    """Copy a result to an array of the caller, unless it was written there."""
+    if on_device(array):
+        if result is not array:
+            array.copy_(result_converter(array)(result))
+    elif on_device(result):
+        np.asarray(array)[...] = to_host(result)

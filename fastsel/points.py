@@ -47,14 +47,14 @@ class Points:
     def rows(self, index: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Those rows, float64 [len, D], exactly (normalised, for the cosine metric)."""
         rows = widen(self.data[index])
-        return np.asarray(_to_host(rows if self.norms is None else rows / self.norms[index, None]))
+        return np.asarray(to_host(rows if self.norms is None else rows / self.norms[index, None]))
 
     def on_host(self) -> Points:
         """The same points in NumPy memory; a copy, except where they are there already."""
         if not self.is_tensor:
             return self
         data = _storage("points", self.data, keep_on_device=False)
-        return replace(self, data=data, norms=_to_host(self.norms))
+        return replace(self, data=data, norms=to_host(self.norms))
 
     def part(self, block: slice) -> Points:
         """Those rows: a view of the same memory."""
@@ -63,6 +63,19 @@ class Points:
     def widened(self) -> Points:
         """The same points with float64 storage; a copy, except where they have it already."""
         return Points(widen(self.data), self.norms)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """An array of that shape and type where the points lie, its values undefined."""
+        if not self.is_tensor:
+            return np.empty(shape, dtype)
+        return self.data.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
+
+    def view(self, array: Any) -> Any:
+        """The same memory as an array such as the points are; None where it lies elsewhere."""
+        if not self.is_tensor:
+            return None if on_device(array) else np.asarray(array)
+        tensor = sys.modules["torch"].as_tensor(array)
+        return tensor if tensor.device == self.data.device else None
 
 
 @dataclass(frozen=True)
@@ -86,8 +99,23 @@ class Subset(Points):
         return Points(self.data[rows], None if self.norms is None else self.norms[rows])
 
 
-def _to_host(array: Any) -> Any:
+def on_device(array: Any) -> bool:
+    """Whether it is a tensor in the memory of a GPU."""
+    return bool(getattr(array, "is_cuda", False))
+
+
+def to_host(array: Any) -> Any:
+    """A NumPy array or tensor as a NumPy array; a copy, where it lies on a device."""
     return array.cpu().numpy() if hasattr(array, "cpu") else array
+
+
+def take_roots(values: Any) -> None:
+    """Put square roots, rounded to nearest, in the place of float64 values, array or tensor."""
+    if on_device(values):
+        values.sqrt_()
+    else:  # by NumPy, for torch may take MKL's roots, which are not rounded to nearest
+        host = np.asarray(values)
+        np.sqrt(host, out=host)
 
 
 def widen(data: Any) -> Any:
@@ -117,15 +145,18 @@ def as_points(name: str, value: Any) -> Points:
     return Points(data)
 
 
-def result_converter(like: Any) -> Callable[[npt.NDArray[Any]], Any]:
-    """A function that takes a NumPy result to the library and device of `like`."""
+def result_converter(like: Any) -> Callable[[Any], Any]:
+    """A function that takes a result, a NumPy array or tensor, to the library and device of `like`.
+
+    What is there already is not copied.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(like, torch.Tensor):
-        return lambda result: torch.from_numpy(result).to(like.device)
+        return lambda result: torch.as_tensor(result).to(like.device)
     if not isinstance(like, np.ndarray) and hasattr(like, "__array_namespace__"):
         namespace = like.__array_namespace__()
-        return lambda result: namespace.asarray(result)
-    return lambda result: result
+        return lambda result: namespace.asarray(to_host(result))
+    return to_host
 
 
 def _storage(name: str, value: Any, keep_on_device: bool = True) -> Any:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from fastsel import canonical, checks
 from fastsel.backends import resolve
 from fastsel.neighbors import search
-from fastsel.points import Points, result_converter
+from fastsel.points import Points, result_converter, to_host
 from fastsel.progress import Progress, ProgressOption
 
 METRICS = ("euclidean", "cosine")
@@ -106,7 +106,8 @@ def refine(
     -----
     A candidate costs M canonical distances, O(M D), and a pass visits at most N - M of them; the
     first few passes make most of the exchanges. Memory: a copy of the members, and 100 bytes for
-    each point.
+    each point. For features on a GPU all distances are computed there; the exchanges, a chain of
+    small decisions, are chosen in host memory from one row of distances each.
 
     Examples
     --------
@@ -116,7 +117,7 @@ def refine(
     array([0, 3])
     """
     checks.choice("metric", metric, METRICS)
-    points = checks.points("features", features, metric).on_host()
+    points = checks.points("features", features, metric)
     members = checks.indices("indices", indices, points.n)
     if len(members) < 2:
         raise ValueError(f"indices must hold at least 2 rows, got {len(members)}")
@@ -126,7 +127,7 @@ def refine(
         raise ValueError(f"max_seconds must not be negative, got {max_seconds!r}")
     if record is not None and not isinstance(record, dict):
         raise TypeError(f"record must be a dict, got {type(record).__name__}")
-    module = resolve(backend, host_only="refine")
+    module = resolve(backend, points)
 
     refinement = Refinement(module, points, members)
     before, degenerate = refinement.total(), refinement.has_duplicates()
@@ -153,16 +154,28 @@ class Refinement:
         self.members = members.copy()
         self.record = Record()
         self._backend = backend
-        self._points = points
-        self._rows = _gather(points, members)
+        self._points = backend.adopt(points)
+        self._rows = _gather(self._points, members)
         m = len(members)
         self._nearest = np.full((m, 2), -1)  # positions among the members
         self._sq_eps = np.full((m, 2), np.inf)
         k = min(2, m - 1)
-        self._sq_eps[:, :k], self._nearest[:, :k] = search(
-            self._rows, self._rows, k, True, backend.NAME, False
-        )
+        self._sq_eps[:, :k], self._nearest[:, :k] = self._nearest_members(self._rows, k, True)
         self._update_removals()
+
+    def _nearest_members(
+        self, points: Points, k: int, exclude_self: bool
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Squared distances and positions of the k members nearest to each of some points."""
+        found = search(points, self._rows, k, exclude_self, self._backend.NAME, False)
+        return to_host(found[0]), to_host(found[1])
+
+    def _sq_dists(self, points: Points, row: int) -> npt.NDArray[np.float64]:
+        """Squared distances of all members to a row of some points."""
+        sq_dist = self._rows.empty((len(self.members),), "float64")
+        sq_dist[:] = np.inf
+        self._backend.min_update(self._rows, points, row, sq_dist)
+        return np.asarray(to_host(sq_dist))
 
     def total(self) -> int:
         """The objective, in units of fastsel.canonical."""
@@ -189,7 +202,7 @@ class Refinement:
         if not len(outside):
             return False
         candidates = _gather(self._points, outside)
-        sq_dist, _ = search(candidates, self._rows, 2, False, self._backend.NAME, False)
+        sq_dist, _ = self._nearest_members(candidates, 2, False)
         bounds = _logs(sq_dist[:, 1])
         # Farthest first, the lowest index first among equals. Duplicates can not help.
         order = np.argsort(-bounds, kind="stable")
@@ -212,9 +225,7 @@ class Refinement:
     def _consider(self, candidate: int) -> None:
         """Let the candidate take the place of a member, if that raises the objective."""
         self.record.evaluated += 1
-        sq_dist = np.full(len(self.members), np.inf)
-        self._backend.min_update(self._rows, self._points, candidate, sq_dist)
-        position, gain = self._best_exchange(sq_dist)
+        position, gain = self._best_exchange(self._sq_dists(self._points, candidate))
         if gain > 0:
             self._exchange(position, candidate)
             self.record.swaps += 1
@@ -247,15 +258,13 @@ class Refinement:
         # Members that lose one of their two nearest, and the new one, look at all others again.
         lost = np.flatnonzero((self._nearest == position).any(axis=1))
         stale = np.union1d(lost, [position])
-        sq_dist = np.full(len(self.members), np.inf)
-        self._backend.min_update(self._rows, self._rows, position, sq_dist)
+        sq_dist = self._sq_dists(self._rows, position)
         for member in np.setdiff1d(np.flatnonzero(sq_dist < self._sq_eps[:, 1]), stale):
             here = 0 if sq_dist[member] < self._sq_eps[member, 0] else 1
             self._sq_eps[member, here:] = [sq_dist[member], *self._sq_eps[member, here:-1]]
             self._nearest[member, here:] = [position, *self._nearest[member, here:-1]]
         for member in stale:
-            sq_dist = np.full(len(self.members), np.inf)
-            self._backend.min_update(self._rows, self._rows, int(member), sq_dist)
+            sq_dist = self._sq_dists(self._rows, int(member))
             sq_dist[member] = np.inf
             two = np.argsort(sq_dist, kind="stable")[:2]
             self._sq_eps[member], self._nearest[member] = sq_dist[two], two

@@ -4,6 +4,7 @@ The operations are those of fastsel/backends/torch_ops.py, which says what each 
 """
 
 from fastsel.kernels.accept import accept
+from fastsel.kernels.by_row import by_row
 from fastsel.kernels.enter_balls import enter_balls
 from fastsel.kernels.enter_picks import enter_picks
 from fastsel.kernels.entropy_pick import entropy_pick
@@ -16,9 +17,11 @@ from fastsel.kernels.renew_gains import renew_gains
 from fastsel.kernels.sq_dist_matrix import sq_dist_matrix
 from fastsel.kernels.survivors import survivors
 from fastsel.kernels.tiles import rows_together
+from fastsel.kernels.top_k import top_k
 
 __all__ = [
     "accept",
+    "by_row",
     "enter_balls",
     "enter_picks",
     "entropy_pick",
@@ -31,4 +34,5 @@ __all__ = [
     "rows_together",
     "sq_dist_matrix",
     "survivors",
+    "top_k",
 ]

@@ -35,6 +35,39 @@ def sum_lanes(lanes, ROWS: tl.constexpr):
 
 
 @triton.jit
+def pair_key(
+    x_data,
+    x_rows,
+    x_norms,
+    y_data,
+    y_rows,
+    y_norms,
+    dim,
+    live,
+    HAS_NORMS: tl.constexpr,
+    INNER: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Of row x_rows[p] of x and row y_rows[p] of y, float64 [P]: the least are nearest.
+
+    The squared distance, or minus the inner product, whose terms are added up in the same order.
+    """
+    lanes = tl.zeros((ROWS, LANES), tl.float64)
+    for start in range(0, dim, LANES):
+        x = load_lanes(x_data, x_rows, x_norms, start, dim, live, HAS_NORMS)
+        y = load_lanes(y_data, y_rows, y_norms, start, dim, live, HAS_NORMS)
+        if INNER:
+            lanes += x * y
+        else:
+            diff = x - y
+            lanes += diff * diff
+    total = sum_lanes(lanes, ROWS)
+    if INNER:
+        total = total * -1.0  # Triton's minus would make 0 of 0, not -0
+    return total
+
+
+@triton.jit
 def pair_sq_dist(
     x_data,
     x_rows,
@@ -47,11 +80,7 @@ def pair_sq_dist(
     HAS_NORMS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Of row x_rows[p] of x and row y_rows[p] of y, float64 [P]."""
-    lanes = tl.zeros((ROWS, LANES), tl.float64)
-    for start in range(0, dim, LANES):
-        x = load_lanes(x_data, x_rows, x_norms, start, dim, live, HAS_NORMS)
-        y = load_lanes(y_data, y_rows, y_norms, start, dim, live, HAS_NORMS)
-        diff = x - y
-        lanes += diff * diff
-    return sum_lanes(lanes, ROWS)
+    """The squared distance of row x_rows[p] of x and row y_rows[p] of y, float64 [P]."""
+    return pair_key(
+        x_data, x_rows, x_norms, y_data, y_rows, y_norms, dim, live, HAS_NORMS, False, ROWS
+    )

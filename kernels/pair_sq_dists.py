@@ -1,4 +1,4 @@
-"""Canonical squared distances of listed pairs."""
+"""Keys of listed pairs: canonical squared distances, or minus inner products."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastsel.kernels.canonical import pair_sq_dist
+from fastsel.kernels.canonical import pair_key
 from fastsel.kernels.launch import blocks, norms_or_data, on_device_of
 from fastsel.kernels.pair_min import PROGRAMS
 from fastsel.kernels.tiles import tile
@@ -25,6 +25,7 @@ def pair_sq_dists_kernel(
     out,
     dim,
     HAS_NORMS: tl.constexpr,
+    INNER: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     """A program takes ROWS pairs at a time."""
@@ -36,15 +37,20 @@ def pair_sq_dists_kernel(
         live = pair < there
         query = tl.load(pairs + 2 * pair, mask=live, other=0).to(tl.int64)
         point = tl.load(pairs + 2 * pair + 1, mask=live, other=0).to(tl.int64)
-        value = pair_sq_dist(
-            query_data, query, query_norms, data, point, norms, dim, live, HAS_NORMS, ROWS
+        value = pair_key(
+            query_data, query, query_norms, data, point, norms, dim, live, HAS_NORMS, INNER, ROWS
         )
         tl.store(out + pair, value, mask=live)
         first += step
 
 
 def pair_sq_dists(
-    queries: Points, points: Points, pairs: Tensor, n_pairs: Tensor, out: Tensor
+    queries: Points,
+    points: Points,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    out: Tensor,
+    by_inner_product: bool = False,
 ) -> None:
     """As in fastsel/backends/torch_ops.py."""
     cut = tile("pair_sq_dists", out)
@@ -60,6 +66,7 @@ def pair_sq_dists(
             out,
             points.dim,
             HAS_NORMS=points.norms is not None,
+            INNER=by_inner_product,
             ROWS=cut.rows,
             num_warps=cut.warps,
             enable_fp_fusion=False,

@@ -33,8 +33,11 @@ _CANONICAL = {
     "min_update": Tile(64),
     "pair_min": Tile(32),
     "pair_sq_dists": Tile(32),
+    "top_k": Tile(1, 32),
     "sq_dist_matrix": Tile(16),
 }
+
+_LISTS = {"by_row": Tile(256)}
 
 # Of `pick` and `accept` only the warps matter: the one program holds all active rows.
 _CHAIN = {"pick": Tile(1, warps=16), "accept": Tile(1, warps=16)}
@@ -52,6 +55,8 @@ INTERPRETER = {
     "min_update": Tile(1024),
     "pair_min": Tile(1024),
     "pair_sq_dists": Tile(1024),
+    "by_row": Tile(1024),
+    "top_k": Tile(32, 32),
     "sq_dist_matrix": Tile(64),
     "pick": Tile(1),
     "accept": Tile(1),
@@ -67,6 +72,7 @@ INTERPRETER = {
 TILES: dict[int, dict[str, Tile]] = {
     80: {
         **_CANONICAL,
+        **_LISTS,
         **_CHAIN,
         **_ENTROPY,
         "group_min": Tile(128, 128, 64, warps=8, stages=3),
@@ -74,6 +80,7 @@ TILES: dict[int, dict[str, Tile]] = {
     },
     90: {
         **_CANONICAL,
+        **_LISTS,
         **_CHAIN,
         **_ENTROPY,
         "group_min": Tile(128, 128, 64, warps=8, stages=4),
@@ -83,6 +90,7 @@ TILES: dict[int, dict[str, Tile]] = {
     # would not fit into.
     100: {
         **_CANONICAL,
+        **_LISTS,
         **_CHAIN,
         **_ENTROPY,
         "group_min": Tile(128, 64, 64, warps=8, stages=4),

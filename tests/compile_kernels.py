@@ -30,13 +30,14 @@ from fastsel.points import Points
 N, DIM = 64, 20
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
-CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix", "enter_balls")
+CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "top_k", "sq_dist_matrix", "enter_balls")
+BY_PRODUCT = ("pair_sq_dists", "top_k")
 CHAINS = ("pick", "accept", "entropy_pick")
 
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
 
-def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
+def arguments_of(operation, dtype=torch.float32, cosine=False, inner=False, k=10, active=N):
     """What an operation is called with; the numbers do not matter."""
     floats = torch.ones(N, dtype=torch.float64)
     rows = torch.arange(N)
@@ -46,6 +47,7 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
     bytes_of_rows = singles.to(torch.uint8)
     codes = Codes(torch.ones((N, N), dtype=torch.int8), singles, singles, singles, 1.0)
     pairs = torch.zeros((N, 2), dtype=torch.int32)
+    found = torch.ones((N - 1, k), dtype=torch.float64), torch.ones((N - 1, k), dtype=torch.int64)
     matrix = torch.ones((active, active), dtype=torch.float64)
     state = (matrix, torch.arange(active), floats, one)
     numbers = rows.int()
@@ -54,7 +56,9 @@ def arguments_of(operation, dtype=torch.float32, cosine=False, active=N):
     return {
         "min_update": (points, floats, floats),
         "pair_min": (points, rows, points, rows, pairs, one, floats),
-        "pair_sq_dists": (points, points, pairs, one, floats),
+        "pair_sq_dists": (points, points, pairs, one, floats, inner),
+        "by_row": (pairs, one, rows, singles.int()),
+        "top_k": (points, rows[1:], points, rows, pairs[:, 0], True, inner, *found),
         "sq_dist_matrix": (points, rows, matrix),
         "group_min": (codes, rows, codes, rows, N, torch.ones((N, 1)), rows),
         "survivors": (codes, rows, codes, rows, singles, pairs, one, bytes_of_rows, rows),
@@ -163,6 +167,9 @@ def main() -> None:
             options = {"dtype": getattr(torch, dtype)}
             results.append(build(folder, operation, 90, dtype, **options))
         results.append(build(folder, operation, 90, "cosine", cosine=True))
+    for operation in BY_PRODUCT:
+        results.append(build(folder, operation, 90, "inner", inner=True))
+    results.append(build(folder, "top_k", 90, "64 neighbours", k=64))
     json.dump(results, sys.stdout)
 
 

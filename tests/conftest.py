@@ -45,12 +45,6 @@ def backend(request):
     yield from _switched(*request.param)
 
 
-@pytest.fixture(params=_backend_params(["cpu", "reference"]))
-def host_backend(request):
-    """As `backend`, of those that have all primitives."""
-    yield from _switched(*request.param)
-
-
 def _switched(name, level):
     if level is None:
         yield name

@@ -16,7 +16,7 @@ from devices import PLACES, torch
 import fastsel
 from fastsel import schedule
 from fastsel.backends import resolve, torch_ops
-from fastsel.backends.device import pool, survivors
+from fastsel.backends.device import neighbours, pool, survivors
 from fastsel.points import Points
 
 pytest.importorskip("triton")
@@ -91,8 +91,9 @@ def test_every_dtype(dtype, metric, calls):
     options = {"metric": metric, "return_distances": True}
     expected = fastsel.greedy_select(wide, 30, backend="reference", **options)
     assert_equal(calls.greedy_select(x, 30, **options), expected)
-    distances, indices = fastsel.knn(wide[:9], wide, 4, metric=metric, backend="reference")
-    assert_equal(calls.knn(x[:9], x, 4, metric=metric), (distances, indices))
+    for by in {metric, "inner_product"}:
+        expected = fastsel.knn(wide[:9], wide, 4, metric=by, backend="reference")
+        assert_equal(calls.knn(x[:9], x, 4, metric=by), expected)
 
 
 def by_entropy(x, m, **options):
@@ -246,6 +247,9 @@ def test_lists_that_are_too_short(case, filtered_from, calls, monkeypatch):
     monkeypatch.setattr(survivors, "PAIRS_PER_NEIGHBOUR", 0)
     sq_dist, index = oracle.knn(x, x, 3, exclude_self=True)
     assert_equal(calls.knn(x, x, 3, exclude_self=True), (np.sqrt(sq_dist), index))
+    key, index = oracle.knn(x, x, 3, exclude_self=True, by_inner_product=True)
+    found = calls.knn(x, x, 3, exclude_self=True, metric="inner_product")
+    assert_equal(found, (-key, index))
 
 
 @pytest.mark.parametrize("case", ["normal-65x8", "lattice-3d", "scales"])
@@ -265,10 +269,32 @@ def test_knn(case, calls):
         assert_equal(calls.knn(x, x, k, exclude_self=True), (np.sqrt(sq_dist), index))
 
 
-def test_all_neighbours_of_other_points(calls):
+@pytest.mark.parametrize("case", [name for name in SMALL if len(CASES[name]) > 1])
+def test_inner_products(case, calls):
+    x = CASES[case][:100]
+    key, index = oracle.knn(x, x, min(5, len(x) - 1), exclude_self=True, by_inner_product=True)
+    found = calls.knn(x, x, min(5, len(x) - 1), exclude_self=True, metric="inner_product")
+    assert_equal(found, (-key, index))
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "inner_product"])
+@pytest.mark.parametrize("k", [60, 90])  # in registers, and by sorts
+def test_all_neighbours_of_other_points(k, metric, calls):
     x = CASES["scales"]
-    sq_dist, index = oracle.knn(x[:10], x[40:], 60)
-    assert_equal(calls.knn(x[:10], x[40:], 60), (np.sqrt(sq_dist), index))
+    expected = fastsel.knn(x[:10], x[-k:], k, metric=metric, backend="reference")
+    assert_equal(calls.knn(x[:10], x[-k:], k, metric=metric), expected)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_refine(metric, calls):
+    x = np.concatenate([CASES["normal-65x8"][:40], CASES["normal-65x8"][:3]])
+    record, ours = {}, {}
+    start = np.arange(0, 40, 4)
+    options = {"metric": metric, "return_gain": True}
+    expected = fastsel.refine(x, start, **options, record=record, backend="cpu")
+    assert record["swaps"] > 3
+    assert_equal(calls.refine(x, start, **options, record=ours), expected)
+    assert ours == record
 
 
 def test_what_rests_on_neighbours(calls):
@@ -329,25 +355,37 @@ def test_auto_prefers_what_leaves_tensors_where_they_are(monkeypatch):
         assert resolve("auto", tensor).NAME == "torch"
         with pytest.raises(RuntimeError, match="backend 'triton' can not run here: torch finds"):
             resolve("triton", tensor)
-    assert resolve("auto", tensor, host_only="refine").NAME in ("cpu", "reference")
+
+
+READS = ("item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__int__", "__float__")
+
+
+def counted_reads(monkeypatch):
+    """A list to which every way to read a tensor is appended from now on; reads are what wait."""
+    reads = []
+
+    def count(owner, name):
+        read = getattr(owner, name)
+
+        def counted(*args, **options):
+            reads.append(name)
+            return read(*args, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    for name in READS:
+        count(torch.Tensor, name)
+    for name in ("nonzero", "bincount", "unique"):  # their shapes depend on what they find
+        count(torch, name)
+        count(torch.Tensor, name)
+    return reads
 
 
 @pytest.mark.parametrize("filtered_from", [1, 1000])
 def test_a_round_waits_for_the_device_once(filtered_from, monkeypatch):
-    """Every way to read a tensor is counted; reads are what wait."""
     monkeypatch.setattr(pool, "FILTERED_ACTIVE", filtered_from)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 16)))
-    reads = []
-    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__"):
-        read = getattr(torch.Tensor, name)
-
-        def counted(self, *args, _read=read, _name=name, **options):
-            reads.append(_name)
-            return _read(self, *args, **options)
-
-        monkeypatch.setattr(torch.Tensor, name, counted)
-    nonzero = torch.nonzero
-    monkeypatch.setattr(torch, "nonzero", lambda *args: reads.append("nonzero") or nonzero(*args))
+    reads = counted_reads(monkeypatch)
     module = resolve("torch")
     quiet = {name: lambda *args: None for name in ("group_min", "survivors", "pair_min", "pick")}
     quiet["pair_sq_dists"] = lambda *args: None
@@ -359,6 +397,66 @@ def test_a_round_waits_for_the_device_once(filtered_from, monkeypatch):
     reads.clear()
     selection._round(-1.0)
     assert reads == ["tolist"]
+
+
+@pytest.fixture
+def pretended_device(monkeypatch):
+    """Tensors in host memory pass for such of a device, which plain torch then works on."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+
+
+@pytest.mark.parametrize("k", [1, 9, 70])
+def test_neighbours_never_leave_the_device(k, monkeypatch, pretended_device):
+    """Nothing is read but one number of the whole search, and two of each part of the queries."""
+    x = np.random.default_rng(0).normal(size=(300, 16))
+    options = {"metric": "sqeuclidean", "exclude_self": True}
+    expected = fastsel.knn(x, x, k, **options, backend="reference")
+    monkeypatch.setattr(neighbours, "SEARCH_ROWS", 128)
+    tensor = torch.from_numpy(x)
+    out = torch.empty(300, k, dtype=torch.float64), torch.empty(300, k, dtype=torch.int64)
+    reads = counted_reads(monkeypatch)
+    for name in ("group_min", "survivors", "by_row", "top_k", "pair_sq_dists"):
+        monkeypatch.setattr(torch_ops, name, uncounted(getattr(torch_ops, name), reads))
+    made = fastsel.knn(tensor, tensor, k, **options, backend="torch")
+    own = list(reads)
+    fastsel.knn(tensor, tensor, k, **options, out=out, backend="torch")
+    twice = list(reads)
+    monkeypatch.undo()
+    # Whether all values are finite, the largest norm, and how many pairs each part listed.
+    assert own == ["item", "item"] + 3 * ["tolist"]
+    assert twice == own + own
+    assert_equal(made, expected)
+    assert_equal(out, expected)
+
+
+def uncounted(operation, reads):
+    """The operation, without what plain torch reads in a kernel's place."""
+
+    def quiet(*args, **options):
+        before = len(reads)
+        operation(*args, **options)
+        del reads[before:]
+
+    return quiet
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("there", ["cpu", "cuda"])
+def test_results_are_put_where_the_caller_wants_them(device, there):
+    x = torch.from_numpy(CASES["normal-65x8"])
+    sq_dist, index = oracle.knn(x.numpy(), x.numpy(), 4)
+    out = (
+        torch.empty(65, 4, dtype=torch.float64, device=there),
+        torch.empty(65, 4, dtype=torch.int64, device=there),
+    )
+    result = fastsel.knn(x.to(device), x.to(device), 4, metric="sqeuclidean", out=out)
+    assert result is out
+    assert_equal([part.cpu() for part in out], (sq_dist, index))
+    narrow = (out[0].float(), out[1])
+    with pytest.raises(ValueError, match=r"out\[0\] must be float64 \[65, 4\], C-contig.* float32"):
+        fastsel.knn(x.to(device), x.to(device), 4, out=narrow)
 
 
 @pytest.mark.parametrize(("value", "row"), [(np.nan, 4), (np.inf, 0), (-np.inf, 6)])

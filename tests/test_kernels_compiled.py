@@ -33,7 +33,7 @@ TENSOR_CORES = {
 }
 
 # Of distances, or of their logarithms.
-CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "sq_dist_matrix")
+CANONICAL = ("min_update", "pair_min", "pair_sq_dists", "top_k", "sq_dist_matrix")
 CANONICAL += ("enter_balls", "renew_gains", "entropy_pick", "enter_picks")
 
 

@@ -125,6 +125,115 @@ def test_pair_sq_dists(place, dtype, cosine):
     same(out[:70], expected)
 
 
+METRICS = ["euclidean", "cosine", "inner_product"]
+
+
+def keys_of(x, y, metric):
+    """What the least of are nearest: squared distances, or minus inner products."""
+    return -oracle.inner_products(x, y) if metric == "inner_product" else oracle.sq_dists(x, y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pair_inner_products(place, dtype):
+    operations, device = place
+    queries, wide_queries = points_of(CASES["normal-63x33"], device, dtype)
+    points, wide = points_of(CASES["signed-zeros"][:, [0] * 33], device, dtype)
+    pairs, tensor = listed(len(wide_queries), len(wide), device)
+    out = nan((100,), device)
+    operations.pair_sq_dists(queries, points, tensor, count_of(70, device), out, True)
+    expected = keys_of(wide_queries, wide, "inner_product")[pairs[:, 0], pairs[:, 1]]
+    bits = out.cpu().numpy().view(np.int64)
+    np.testing.assert_array_equal(bits[:70], expected.view(np.int64))  # 0 and -0 are told apart
+    assert np.isnan(out[70:].cpu().numpy()).all()
+
+
+def lists_of(rows_of_pairs, cols_of_pairs, n_rows, device, place):
+    """Pairs by their rows, as two calls of `by_row` make them of a list."""
+    operations, _ = place
+    pairs = np.stack([rows_of_pairs, cols_of_pairs], axis=1).astype(np.int32)
+    unread = np.full((30, 2), 2**30, np.int32)
+    tensor = torch.from_numpy(np.concatenate([pairs, unread])).to(device)
+    count = count_of(len(pairs), device)
+    first = torch.zeros(n_rows + 1, dtype=torch.int64, device=device)
+    operations.by_row(tensor, count, first[1:])
+    first.cumsum_(dim=0)
+    cols = torch.full((len(tensor),), -7, dtype=torch.int32, device=device)
+    operations.by_row(tensor, count, first[:-1].clone(), cols)
+    return first, cols
+
+
+@pytest.mark.parametrize("n_pairs", [0, 1, 70, 3000])
+def test_by_row(place, n_pairs):
+    rng = np.random.default_rng(0)
+    rows, cols = rng.integers(0, 40, n_pairs), rng.integers(0, 65, n_pairs)
+    first, ours = (part.cpu().numpy() for part in lists_of(rows, cols, 40, place[1], place))
+    np.testing.assert_array_equal(np.diff(first), np.bincount(rows, minlength=40))
+    for row in range(40):
+        mine = ours[first[row] : first[row + 1]]
+        np.testing.assert_array_equal(np.sort(mine), np.sort(cols[rows == row]))
+    assert (ours[n_pairs:] == -7).all()
+
+
+def test_a_list_that_has_run_over_is_taken_as_it_is(place):
+    operations, device = place
+    pairs = torch.tensor([[1, 5], [0, 7], [1, 6]], dtype=torch.int32, device=device)
+    counts = torch.zeros(2, dtype=torch.int64, device=device)
+    operations.by_row(pairs, count_of(10**9, device), counts)
+    same(counts, [1, 2])
+
+
+def expected_top(keys, lists, k, skipped):
+    """The k first points of every list by (key, index), and infinities where there are fewer."""
+    n = len(lists)
+    best, index = np.full((n, k), np.inf), np.full((n, k), np.iinfo(np.int64).max)
+    for row, cols in enumerate(lists):
+        cols = np.array([c for c in sorted(cols) if c != skipped[row]], np.int64)
+        order = cols[np.argsort(keys[row, cols], kind="stable")][:k]
+        best[row, : len(order)], index[row, : len(order)] = keys[row, order], order
+    return best, index
+
+
+TOP = ["normal-1x1", "normal-65x33", "duplicates", "all-equal", "lattice-3d", "signed-zeros"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("case", TOP)
+def test_top_k(place, case, metric):
+    operations, device = place
+    points, wide = points_of(CASES[case], device, cosine=metric == "cosine" and case in TOP[1:3])
+    assert_top_k(operations, device, place, points, wide, metric)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_top_k_of_every_dtype(place, dtype, cosine):
+    operations, device = place
+    points, wide = points_of(CASES["normal-64x8"], device, dtype, cosine)
+    assert_top_k(operations, device, place, points, wide, "euclidean")
+
+
+def assert_top_k(operations, device, place, points, wide, metric):
+    rng = np.random.default_rng(6)
+    n = len(wide)
+    rows = rng.permutation(n)[:33]
+    # Lists of all lengths, none among them, in any order.
+    lists = [rng.permutation(n)[: rng.integers(0, n + 1)] for _ in rows]
+    lists[0] = rng.permutation(n)
+    of_pairs = np.repeat(np.arange(len(rows)), [len(cols) for cols in lists])
+    order = rng.permutation(len(of_pairs))
+    first, cols = lists_of(of_pairs[order], np.concatenate(lists)[order], len(rows), device, place)
+    keys = keys_of(wide[rows], wide, metric)
+    for k, exclude_self in ((1, False), (1, True), (7, True), (33, False), (64, True)):
+        found = nan((len(rows), k), device)
+        index = torch.full((len(rows), k), -7, dtype=torch.int64, device=device)
+        inner = metric == "inner_product"
+        queries = int64(rows, device)
+        operations.top_k(points, queries, points, first, cols, exclude_self, inner, found, index)
+        best, expected = expected_top(keys, lists, k, rows if exclude_self else rows * 0 - 1)
+        same(found, best)
+        same(index, expected)
+
+
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", SHAPES)
@@ -588,6 +697,38 @@ def test_codes_bound_their_errors(case):
     assert (np.linalg.norm(images - decoded, axis=1) <= errors).all()
     assert (np.linalg.norm(images, axis=1) <= 1 + 1e-12).all()
     assert (codes.sq_norms.double().numpy() <= (decoded**2).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("case", ["normal-63x320", "scales", "zeros", "normal-1x1", "one-ulp"])
+def test_codes_for_products_are_of_points_on_a_sphere(case):
+    """The largest products are the least distances, of rows with one more component."""
+    x = CASES[case].astype(np.float64)
+    points, _ = points_of(x, "cpu")
+    shift, scale = torch_ops.frame(points, centred=False)
+    assert not shift.any()
+    images, decoded, squares = {}, {}, {}
+    for role in ("query", "point"):
+        codes = torch_ops.encode(points, shift, scale, role)
+        values = codes.values[:, : x.shape[1]].double().numpy()
+        decoded[role] = values * codes.scales.double().numpy()[:, None]
+        images[role] = x * scale
+        if role == "query":
+            norms = np.linalg.norm(images[role], axis=1)
+            images[role] *= 2.0 ** -np.frexp(norms)[1][:, None]
+            assert ((norms == 0) | (np.linalg.norm(images[role], axis=1) >= 0.5)).all()
+        errors = codes.errors.double().numpy()
+        assert (np.linalg.norm(images[role] - decoded[role], axis=1) <= errors).all()
+        assert (np.linalg.norm(images[role], axis=1) < 1).all()
+        squares[role] = codes.sq_norms.double().numpy()
+    lifted = np.sqrt(1 - np.square(images["point"]).sum(axis=1))
+    whole = np.square(decoded["point"]).sum(axis=1) + lifted**2
+    for role, sq_norm in (("query", np.square(decoded["query"]).sum(axis=1)), ("point", whole)):
+        assert (squares[role] <= sq_norm).all()
+        assert (squares[role] >= sq_norm * (1 - 2.0**-19) - 1e-300).all()
+    sq_dists = np.square(images["query"][:, None] - images["point"]).sum(axis=2) + lifted**2
+    products = images["query"] @ images["point"].T
+    sq_norms = np.square(images["query"]).sum(axis=1)
+    np.testing.assert_allclose(sq_dists, sq_norms[:, None] + 1 - 2 * products, atol=1e-12)
 
 
 def test_an_error_stated_too_small_is_caught(monkeypatch):

@@ -28,12 +28,12 @@ def start_of(x, m, seed=0):
 
 
 @pytest.mark.parametrize("case", SMALL)
-def test_ends_where_no_exchange_helps(case, host_backend):
+def test_ends_where_no_exchange_helps(case, backend):
     x = CASES[case]
     for m in sorted({2, max(2, len(x) // 2)}):
         members = start_of(x, m)
         record = {}
-        refined = fastsel.refine(x, members, backend=host_backend, record=record)
+        refined = fastsel.refine(x, members, backend=backend, record=record)
         assert len(np.unique(refined)) == m
         assert np.count_nonzero(refined != members) <= record["swaps"]
         logs = oracle.log_sq_dists(oracle.sq_dists(x, x))
@@ -75,9 +75,9 @@ def test_every_exchange_is_the_best_for_its_candidate(monkeypatch, case):
     assert checked or len(np.unique(x, axis=0)) < 3
 
 
-def test_a_pass_keeps_the_two_nearest_of_every_member(host_backend):
+def test_a_pass_keeps_the_two_nearest_of_every_member(backend):
     x = np.random.default_rng(0).normal(size=(120, 5))
-    module = resolve(host_backend)
+    module = resolve(backend)
     refinement = Refinement(module, as_points("x", x), start_of(x, 40))
     refinement.run(25, None, False)
     assert refinement.record.swaps == 25
@@ -87,22 +87,22 @@ def test_a_pass_keeps_the_two_nearest_of_every_member(host_backend):
     assert refinement.total() == objective(x, refinement.members)
 
 
-def test_the_gain_is_that_of_the_entropy(host_backend):
+def test_the_gain_is_that_of_the_entropy(backend):
     x = np.random.default_rng(1).normal(size=(400, 6)).astype(np.float32)
     members = fastsel.greedy_select(x, 100, objective="entropy")
-    refined, gain = fastsel.refine(x, members, return_gain=True, backend=host_backend)
+    refined, gain = fastsel.refine(x, members, return_gain=True, backend=backend)
     rise = fastsel.kl_entropy(x[refined]) - fastsel.kl_entropy(x[members])
     assert gain > 0
     assert gain == pytest.approx(rise, abs=1e-9)
 
 
-def test_backends_dtypes_and_metrics_agree(host_backend):
+def test_backends_dtypes_and_metrics_agree(backend):
     x = np.random.default_rng(2).normal(size=(300, 9)).astype(np.float16)
     members = start_of(x, 60)
     for metric in ("euclidean", "cosine"):
         plain = fastsel.refine(x.astype(np.float64), members, metric=metric, backend="reference")
         np.testing.assert_array_equal(
-            fastsel.refine(x, members, metric=metric, backend=host_backend), plain
+            fastsel.refine(x, members, metric=metric, backend=backend), plain
         )
 
 

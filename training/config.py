@@ -1,22 +1,17 @@
-"""The options of the training command: one frozen dataclass, and an argument parser built from it.
+"""The options of the training command: one frozen dataclass.
 
 Every option is a field of :class:`Config` that carries its help text and its check, so that the
-command line, the presets, ``config.json`` and Python callers share one definition. Nothing here
-imports torch: ``--help`` and a mistyped option answer at once.
+command line (:mod:`training.parser`), the presets, ``config.json`` and Python callers share one
+definition. Nothing here imports torch: ``--help`` and a mistyped option answer at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import hashlib
 import json
 import math
-import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +27,8 @@ from training.options import (
     string,
     whole,
 )
-from training.presets import PRESETS, released
 
-__all__ = ["EXTRACTORS", "PRESETS", "Config", "ConfigError", "command_line", "flag", "parse_config"]
+__all__ = ["EXTRACTORS", "Config", "ConfigError", "flag", "seed_runs", "shown"]
 
 EXTRACTORS = ("pixel", "efficientnet_lite0", "clip", "dinov2", "inception", "vgg16")
 
@@ -63,16 +57,12 @@ def _option(
     return field(default=default, metadata=metadata)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as it would be written on the command line."""
     if not isinstance(value, tuple):
         return str(value)
     pairs = all(isinstance(part, tuple) for part in value)
     return ",".join("=".join(part) if pairs else str(part) for part in value) or "none"
-
-
-def _unfit(name: str, kind: Kind, text: str) -> ConfigError:
-    return ConfigError(f"{flag(name)} must be {kind.expected}, got {text!r}")
 
 
 @dataclass(frozen=True)
@@ -240,6 +230,13 @@ class Config:
         "model",
         "auto: bf16 or else fp16 on a CUDA device, no on a CPU",
     )
+    compile: str = _option(
+        "auto",
+        one_of("auto", "yes", "no"),
+        "model",
+        "train and sample with torch.compile: yes, no; auto: no on a CPU, yes on a CUDA device for"
+        " 10,000 steps or more, if the compiler works",
+    )
 
     sampler: str = _option("ddpm", one_of("ddpm", "ddim"), "sampling", "how images are sampled")
     sampling_steps: int = _option(
@@ -255,7 +252,13 @@ class Config:
         "scale of classifier-free guidance: 1 is none, 0 ignores the class, more than 1 makes"
         " samples more typical of their class (with --condition class)",
     )
-    sampling_batch_size: int = _option(256, whole(1), "sampling", "images sampled at once, at most")
+    sampling_batch_size: int | None = _option(
+        None,
+        optional("auto", whole(1)),
+        "sampling",
+        "images sampled at once, at most; auto: 256 on a CPU; on a CUDA device what fits, halved"
+        " from 2,048 where memory runs out",
+    )
 
     out: str | None = _option(
         None,
@@ -324,12 +327,12 @@ class Config:
             value = getattr(self, option.name)
             if kind is not None and not kind.valid(value):
                 raise ConfigError(
-                    f"{flag(option.name)} must be {kind.expected}, got {_shown(value)!r}"
+                    f"{flag(option.name)} must be {kind.expected}, got {shown(value)!r}"
                 )
         if (self.widths is None) == (self.unet is None):
             raise ConfigError(
                 "exactly one of --widths and --unet must be given,"
-                f" got --widths {_shown(self.widths)} and --unet {self.unet}"
+                f" got --widths {shown(self.widths)} and --unet {self.unet}"
             )
 
         if self.guidance != 1 and (self.condition == "none" or self.label_dropout == 0):
@@ -346,7 +349,7 @@ class Config:
             if "greedy" not in self.arms[: self.arms.index("real-fraction")]:
                 raise ConfigError(
                     "--arms must have greedy before real-fraction, which takes its share of real"
-                    f" images, got {_shown(self.arms)!r}"
+                    f" images, got {shown(self.arms)!r}"
                 )
             if not self.paradigm.startswith("accumulate"):
                 raise ConfigError(
@@ -381,103 +384,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigError(message)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m training.recursive",
-        usage="%(prog)s [--preset NAME] [--option VALUE ...]",
-        description="Train diffusion models on the images of their predecessors, with and without"
-        " selecting the training set for entropy, and report how they collapse.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--preset", default="digits", help="one of " + ", ".join(PRESETS))
-    parser.add_argument(
-        "--as-released",
-        action="store_true",
-        help="with a preset of the paper: where the released code differs from the paper, do as the"
-        " code does",
-    )
-    groups: dict[str, Any] = {}
-    for option in dataclasses.fields(Config):
-        kind: Kind | None = option.metadata["kind"]
-        title = option.metadata["group"]
-        group = groups.setdefault(title, parser.add_argument_group(title))
-        if kind is None:
-            group.add_argument(
-                flag(option.name), action="store_true", default=None, help=option.metadata["help"]
-            )
-            continue
-        default = option.default
-        if default is None:
-            default = kind.expected.rpartition(" or ")[2]
-        text = f"{option.metadata['help']} (default: {_shown(default)})"
-        group.add_argument(flag(option.name), metavar="VALUE", help=text)
-    return parser
-
-
-def command_line(config: Config) -> str:
-    """Every option of a config as it would be written on the command line, one a line."""
-    lines = []
-    for option in dataclasses.fields(config):
-        value = getattr(config, option.name)
-        kind: Kind | None = option.metadata["kind"]
-        if kind is None:
-            lines += [flag(option.name)] if value else []
-        else:
-            # None is written as the word that stands for it.
-            text = kind.expected.rpartition(" or ")[2] if value is None else _shown(value)
-            lines.append(f"{flag(option.name)} {text}" if value != () else "")
-    return "\n".join(filter(None, lines))
-
-
 def seed_runs(config: Config) -> list[Config]:
     """The runs of ``--seeds``, each in its folder of ``--out``."""
     return [
         dataclasses.replace(config, seed=seed, seeds=None, out=f"{config.out}/seed-{seed}")
         for seed in config.seeds or ()
     ]
-
-
-def parse_config(argv: Sequence[str] | None = None) -> Config:
-    """Config from command-line arguments; the run folder is filled in where it was not given.
-
-    Raises:
-        ConfigError: for an unknown option or preset, or a value that does not fit.
-    """
-    given = {k: v for k, v in vars(_build_parser().parse_args(argv)).items() if v is not None}
-    preset, as_released = given.pop("preset"), given.pop("as_released")
-    if preset not in PRESETS:
-        raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    kinds = {f.name: f.metadata["kind"] for f in dataclasses.fields(Config)}
-    values: dict[str, Any] = dict(PRESETS[preset])
-    for name, text in given.items():
-        kind = kinds[name]
-        try:
-            values[name] = text if kind is None else kind.parse(text)
-        except ValueError:
-            raise _unfit(name, kind, text) from None
-    if as_released:
-        paradigm = values.get("paradigm", Config.paradigm)
-        extractor = values.get("extractor", Config.extractor)
-        values |= {
-            name: value
-            for name, value in released(preset, paradigm, extractor).items()
-            if name not in given
-        }
-    # A preset's choice of model gives way to the user's; only two choices of the user conflict.
-    if "unet" in given and "widths" not in given:
-        values["widths"] = None
-    if "widths" in given and "unet" not in given:
-        values["unet"] = None
-    config = Config(**values)
-    if config.out is not None:
-        return config
-    name = preset if "data" not in given else Path(config.data).stem
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
-    digest = hashlib.sha256(json.dumps(config.identity(), sort_keys=True).encode()).hexdigest()
-    suffix = "" if config.seeds is None else "-seeds"
-    return dataclasses.replace(config, out=f"runs/{name}-{digest[:8]}{suffix}")

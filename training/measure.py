@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import fastsel
 from training.arms import Features
+from training.experiment import Experiment, Images
 from training.grids import grid_png
 from training.labels import sampling_labels
 from training.metrics import (
@@ -20,11 +20,6 @@ from training.metrics import (
     generation_metrics,
 )
 from training.select import Pool
-
-if TYPE_CHECKING:
-    from training.generation import Experiment
-
-Images = npt.NDArray[np.uint8]
 
 #: Samples in the picture of samples and their nearest training images.
 PAIRS = 8

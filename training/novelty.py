@@ -56,7 +56,8 @@ def _figure(records: Sequence[Record], arms: Sequence[str], key: str) -> bytes:
             )
             generation_axis(axes, {record["generation"] for record in records})
             axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
-            axes.set_ylim(bottom=0)
             axes.set_title(plain(arm))
+        # Only now: a limit ends the scaling of the axis that the panels share.
+        axes_of[0].set_ylim(bottom=0)
         axes_of[0].set_ylabel(plain(f"distance ({key.removeprefix(KEY)} features)"))
         return to_png(figure)

@@ -137,22 +137,31 @@ def joined(config: Config) -> Iterator[Processes]:
         raise ConfigError(
             f"--device must be auto, cpu or cuda with several processes, got {config.device!r}"
         )
-    backend = "gloo"
-    if config.device != "cpu" and torch.cuda.is_available():
-        place, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if place >= found:
-            raise ConfigError(
-                f"one process for each CUDA device: torch sees {found} devices,"
-                f" got a process number {place} on this machine"
-            )
-        torch.cuda.set_device(place)
-        backend = "cpu:gloo,cuda:nccl"
+    backend = _take_device(config)
     with _linked():
         dist.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
+
+
+def _take_device(config: Config) -> str:
+    """Make the CUDA device of this process's place its own; what torch.distributed links with.
+
+    That is nccl for tensors on CUDA devices, and gloo for those in host memory: gradients go by the
+    first, what :meth:`Processes.first` and :meth:`Processes.spread` pass on by the second.
+    """
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return "gloo"
+    place, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if place >= found:
+        raise ConfigError(
+            f"one process for each CUDA device: torch sees {found} devices,"
+            f" got a process number {place} on this machine"
+        )
+    torch.cuda.set_device(place)
+    return "cpu:gloo,cuda:nccl"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.config import Config, ConfigError, command_line, parse_config, seed_runs
+from training.config import Config, ConfigError, seed_runs
+from training.parser import command_line, parse_config
 from training.run import RunError, RunFolder, check_disk
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def _run_seeds(config: Config, processes: Processes, budget: Budget) -> Path:
 
 def _run(config: Config, processes: Processes, budget: Budget) -> Path:
     """A run of one seed; the path of its report."""
-    from training.generation import Experiment, load_extractors, run_generation
-    from training.model import make_deterministic, resolve_device, resolved
+    from training.device import make_deterministic, resolve_device, resolved
+    from training.experiment import Experiment, load_extractors
+    from training.generation import run_generation
     from training.plan import describe, disk_bytes, generations_to_train
     from training.report import format_table, write_report
     from training.tracking import tracked
@@ -186,7 +188,7 @@ def _origin(data: ImageSet) -> dict[str, Any]:
 
 def _dry_run(config: Config) -> Path:
     """Print the plan, its cost and every option; what is missing on this machine is a note."""
-    from training.model import resolved
+    from training.device import resolved
     from training.plan import describe
     from training.sources import DataError
 

@@ -19,8 +19,15 @@ from tqdm import tqdm
 
 from training.budget import UNLIMITED, Budget, BudgetSpent
 from training.config import Config
+from training.device import (
+    autocast,
+    callable_network,
+    memory_format,
+    resolve_device,
+    resolve_precision,
+)
 from training.labels import Labels
-from training.model import autocast, build_unet, resolve_device, resolve_precision
+from training.model import build_unet
 from training.processes import ALONE, Processes
 
 _BETAS = (0.95, 0.999)
@@ -121,11 +128,16 @@ class _State:
                 p.copy_(tensors[f"model.{name}"])
                 if self.average is not None:
                     self.average[name].copy_(tensors[f"average.{name}"])
+        # In the layout of the weights, which the optimizer takes for granted.
         moments = {
             i: {
-                key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                "step": tensors[f"optimizer.step.{name}"],
+                **{
+                    key: torch.empty_like(p).copy_(tensors[f"optimizer.{key}.{name}"])
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
             }
-            for i, name in enumerate(self.parameters)
+            for i, (name, p) in enumerate(self.parameters.items())
         }
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         if self.scaler.is_enabled():
@@ -182,7 +194,7 @@ def train(
         seconds that training took over all its interruptions.
 
     Raises:
-        ConfigError: the model does not fit the images.
+        ConfigError: the model does not fit the images, or can not be compiled.
         BudgetSpent: the time is over, and the checkpoint is of the last step; or the checkpoint
             does not fit.
         DiskFullError: no space for a checkpoint.
@@ -192,7 +204,10 @@ def train(
     precision = resolve_precision(config, device)
     n, resolution, _, channels = images.shape
     seed = config.derive_seed("weights", generation)
-    model = build_unet(config, resolution, channels, n_classes, seed=seed).to(device).train()
+    layout = memory_format(config, resolution)
+    model = build_unet(config, resolution, channels, n_classes, seed=seed).train()
+    model.to(device, memory_format=layout)
+    network = callable_network(config, model)
     state = _State(config, model, precision)
     first, seconds_before = 0, 0.0
     if processes.first(checkpoint.exists):
@@ -243,7 +258,12 @@ def train(
             hide = hidden < config.label_dropout
             told["class_labels"] = classes[chosen].masked_fill(hide, n_classes)[own]
         with autocast(device, precision):
-            predicted = model(noisy[own], timesteps[own], **told, return_dict=False)[0]
+            predicted = network(
+                noisy[own].contiguous(memory_format=layout),
+                timesteps[own],
+                **told,
+                return_dict=False,
+            )[0]
         loss = mse_loss(predicted.float(), noise[own])
         _update(config, state, loss, step, processes)
         if not bar.disable and step % _STEPS_PER_LOOK == 0:

@@ -6,6 +6,8 @@
 // The __d..._rn functions are never contracted to fused multiply-adds.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/device.h"
 #include "matrix.h"
 
@@ -37,6 +39,8 @@ struct Row {
 
 template <class T, bool Normalised>
 struct Rows {
+  static constexpr bool kNormalised = Normalised;
+
   const T* data;
   const double* norms;
   int64_t dim;
@@ -70,6 +74,19 @@ __device__ inline double sq_dist(const X& x, const Y& y, int64_t dim) {
 #pragma unroll 4
   for (int64_t j = lane_id() % kLanes; j < dim; j += kLanes) sum = add_square(sum, x[j], y[j]);
   return sum_lanes(sum);
+}
+
+// The key of the pair in a search, the least of which are nearest: the squared distance, or minus
+// the inner product, whose terms are added up in the same order.
+template <bool Inner, class X, class Y>
+__device__ inline double key(const X& x, const Y& y, int64_t dim) {
+  if constexpr (!Inner) return sq_dist(x, y, dim);
+  double sum = 0.0;
+#pragma unroll 4
+  for (int64_t j = lane_id() % kLanes; j < dim; j += kLanes) {
+    sum = __dadd_rn(sum, __dmul_rn(x[j], y[j]));
+  }
+  return -sum_lanes(sum);
 }
 
 constexpr int64_t kLogUnits = int64_t{1} << 40;
@@ -119,6 +136,18 @@ void with_rows(const Matrix& m, const F& f) {
     FASTSEL_CASE(kFloat64, double)
   }
 #undef FASTSEL_CASE
+}
+
+// Calls f with the Rows of a matrix and whether their key is the inner product, as a type. Rows are
+// not normalised for that.
+template <class F>
+void with_keys(const Matrix& m, bool by_inner_product, const F& f) {
+  with_rows(m, [&](const auto& rows) {
+    if constexpr (!std::decay_t<decltype(rows)>::kNormalised) {
+      if (by_inner_product) return f(rows, std::true_type());
+    }
+    f(rows, std::false_type());
+  });
 }
 
 }  // namespace fastsel::cuda

@@ -10,7 +10,7 @@ template <class R>
 __global__ void __launch_bounds__(kPairThreads)
     enter_balls_kernel(const R points, const Members members, const int64_t* rows,
                        const Pairs pairs, const int64_t* seen, int64_t* gains, const Balls balls) {
-  for_each_pair(
+  for_each_pair<false>(
       pairs, points.dim, [&](int64_t m) { return points[members.rows[members.first + m]]; },
       [&](int64_t r) { return points[rows[r]]; },
       [&](int64_t, int64_t m, int64_t r, double value) {

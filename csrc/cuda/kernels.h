@@ -31,6 +31,12 @@ struct Pairs {
   int64_t* count;  // [1]
 };
 
+// Columns of pairs by their rows: those of row r are cols[first[r]] .. cols[first[r + 1] - 1].
+struct Lists {
+  const int64_t* first;  // [n + 1]
+  const int32_t* cols;   // [first[n]]
+};
+
 // What a greedy selection has picked so far; appended to.
 struct Picks {
   int64_t* rows;     // [capacity]
@@ -125,9 +131,23 @@ void survivors(const CodeRows& queries, const CodeRows& points, const float* rea
 void pair_min(const Matrix& points, const int64_t* rows, const Matrix& centres, const int64_t* cols,
               const Pairs& pairs, double* keys, Stream stream);
 
-// out [capacity]: the canonical squared distance of every listed pair of a query and a point.
-void pair_sq_dists(const Matrix& queries, const Matrix& points, const Pairs& pairs, double* out,
-                   Stream stream);
+// out [capacity]: the canonical squared distance of every listed pair of a query and a point, or
+// minus the canonical inner product. That is of rows as they are: norms must be null.
+void pair_sq_dists(const Matrix& queries, const Matrix& points, const Pairs& pairs,
+                   bool by_inner_product, double* out, Stream stream);
+
+// Adds to next[r] how many pairs of row r are listed. Where there are cols, next[r] is where the
+// columns of row r begin in there, and they are written, in any order.
+void by_row(const Pairs& pairs, int64_t* next, int32_t* cols, Stream stream);
+
+// keys and index [n, k]: of row r of the lists, which has the point cols[i] for query rows[r], the
+// k first by (key, point), keys as of pair_sq_dists; infinity and the largest number where there
+// are fewer. With exclude_self, query i skips point i. A row has a point once. k is at most
+// kMaxTop.
+constexpr int kMaxTop = 64;
+void top_k(const Matrix& queries, const int64_t* rows, int64_t n, const Matrix& points,
+           const Lists& lists, bool exclude_self, bool by_inner_product, int k, double* keys,
+           int64_t* index, Stream stream);
 
 // out [n, n]: the canonical squared distances among listed points.
 void sq_dist_matrix(const Matrix& points, const int64_t* rows, int64_t n, double* out,

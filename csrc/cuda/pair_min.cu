@@ -10,7 +10,7 @@ template <class R>
 __global__ void __launch_bounds__(kPairThreads)
     pair_min_kernel(const R points, const int64_t* rows, const R centres, const int64_t* cols,
                     const Pairs pairs, double* keys) {
-  for_each_pair(
+  for_each_pair<false>(
       pairs, points.dim, [&](int64_t row) { return points[rows[row]]; },
       [&](int64_t column) { return centres[cols[column]]; },
       [&](int64_t, int64_t row, int64_t, double value) { atomic_min(keys + rows[row], value); });

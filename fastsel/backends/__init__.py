@@ -52,12 +52,11 @@ def backends() -> dict[str, BackendStatus]:
     return status
 
 
-def resolve(backend: str, *points: Points, host_only: str | None = None) -> ModuleType:
+def resolve(backend: str, *points: Points) -> ModuleType:
     """The module of the named backend, or of the best usable one for "auto".
 
     "auto" is first replaced by the value of the environment's FASTSEL_BACKEND, if set. Where one of
-    the points is a tensor on a device, the best one is of those that leave it there. `host_only`
-    names what only backends in host memory can do.
+    the points is a tensor on a device, the best one is of those that leave it there.
 
     Raises ValueError for a name that does not exist, RuntimeError with every reason for one that
     can not run.
@@ -66,18 +65,12 @@ def resolve(backend: str, *points: Points, host_only: str | None = None) -> Modu
     if backend == "auto" and os.environ.get("FASTSEL_BACKEND"):
         source, backend = "FASTSEL_BACKEND", os.environ["FASTSEL_BACKEND"]
     if backend == "auto":
-        on_device = host_only is None and any(one.is_tensor for one in points)
+        on_device = any(one.is_tensor for one in points)
         names = tuple(_ON_DEVICE if on_device else _IN_HOST_MEMORY)
         return _module(next(name for name in names if not _unusable_because(name)))
     if backend not in _NAMES:
         names = ("auto", *_NAMES)
         raise ValueError(f"{source} must be one of {', '.join(map(repr, names))}, got {backend!r}")
-    if host_only is not None and backend in _ON_DEVICE:
-        names = ("auto", *_IN_HOST_MEMORY)
-        raise ValueError(
-            f"{source} must be one of {', '.join(map(repr, names))} for {host_only}, "
-            f"got {backend!r}"
-        )
     reasons = _unusable_because(backend)
     if reasons:
         raise RuntimeError(f"{source} {backend!r} can not run here: {'; '.join(reasons)}")

@@ -151,7 +151,12 @@ def pair_min(
 
 
 def pair_sq_dists(
-    queries: Points, points: Points, pairs: Tensor, n_pairs: Tensor, out: Tensor
+    queries: Points,
+    points: Points,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    out: Tensor,
+    by_inner_product: bool = False,
 ) -> None:
     """Write the canonical squared distance of every listed pair (query, point) to out [pairs]."""
     with _stream(out) as stream:
@@ -159,7 +164,49 @@ def pair_sq_dists(
             _matrix(queries),
             _matrix(points),
             _pairs(pairs, n_pairs),
+            by_inner_product,
             _address(out, torch.float64, len(pairs)),
+            stream,
+        )
+
+
+def by_row(pairs: Tensor, n_pairs: Tensor, next: Tensor, cols: Tensor | None = None) -> None:
+    """Bring the columns of listed pairs together by their rows."""
+    with _stream(next) as stream:
+        _native().by_row(
+            _pairs(pairs, n_pairs),
+            _address(next, torch.int64, len(next)),
+            0 if cols is None else _address(cols, torch.int32, len(pairs)),
+            stream,
+        )
+
+
+def top_k(
+    queries: Points,
+    rows: Tensor,
+    points: Points,
+    first: Tensor,
+    cols: Tensor,
+    exclude_self: bool,
+    by_inner_product: bool,
+    keys: Tensor,
+    index: Tensor,
+) -> None:
+    """Of the points that are listed for every query, the k first by (key, index)."""
+    n, k = keys.shape
+    with _stream(keys) as stream:
+        _native().top_k(
+            _matrix(queries),
+            _address(rows, torch.int64, n),
+            n,
+            _matrix(points),
+            _address(first, torch.int64, n + 1),
+            _address(cols, torch.int32, len(cols)),
+            exclude_self,
+            by_inner_product,
+            k,
+            _address(keys, torch.float64, n, k),
+            _address(index, torch.int64, n, k),
             stream,
         )
 

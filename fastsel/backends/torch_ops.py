@@ -10,7 +10,8 @@ csrc/cpu/filter.h has them.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from fastsel import canonical
 from fastsel.canonical import LANES, LOG_OF_ZERO, LOG_SERIES, LOG_UNITS, SQRT_HALF
 from fastsel.filter import MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS, largest_code
 from fastsel.gains import LAST, NEVER
-from fastsel.points import Points
+from fastsel.points import Points, take_roots
 
 # Rows times columns of float64 temporaries.
 BLOCK_ELEMENTS = 1 << 22
@@ -35,6 +36,13 @@ TOGETHER = 512
 # Columns of codes whose inner products, of at most 127^2 each, are exact in float32: on tensor
 # cores too, in TF32 as well, since codes have 8 bits.
 EXACT_DEPTH = 1024
+
+# Neighbours that `top_k` finds at most, and the index of one that is not there.
+MAX_TOP = 64
+NO_INDEX = torch.iinfo(torch.int64).max
+
+
+Role = Literal["both", "query", "point"]
 
 
 class Codes(NamedTuple):
@@ -78,11 +86,25 @@ def sq_dists(x: Tensor, y: Tensor) -> Tensor:
 
     float64. Torch rounds every operation: it has no way to contract a product and a sum.
     """
+    return _sum_terms(x, y, _sq_differences)
+
+
+def inner_products(x: Tensor, y: Tensor) -> Tensor:
+    """Canonical inner products of broadcast rows, likewise."""
+    return _sum_terms(x, y, torch.mul)
+
+
+def _sq_differences(x: Tensor, y: Tensor) -> Tensor:
+    diff = x - y
+    return diff * diff
+
+
+def _sum_terms(x: Tensor, y: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     shape = (x[..., 0] - y[..., 0]).shape
     lanes = x.new_zeros((*shape, LANES))
     for start in range(0, x.shape[-1], LANES):
-        diff = x[..., start : start + LANES] - y[..., start : start + LANES]
-        lanes[..., : diff.shape[-1]] += diff * diff
+        terms = term(x[..., start : start + LANES], y[..., start : start + LANES])
+        lanes[..., : terms.shape[-1]] += terms
     half = lanes[..., :4] + lanes[..., 4:]
     quarter = half[..., :2] + half[..., 2:]
     return quarter[..., 0] + quarter[..., 1]
@@ -110,15 +132,17 @@ def norms(data: Tensor) -> Tensor:
     for block in _blocks(len(data), data.shape[1]):
         rows = data[block].double()
         squares[block] = sq_dists(rows, torch.zeros_like(rows[:1]))
-    # By NumPy, whose square root is rounded to nearest: torch may take MKL's, which is not.
-    return torch.from_numpy(np.sqrt(squares.cpu().numpy())).to(data.device)
+    take_roots(squares)
+    return squares
 
 
-def frame(*parts: Points) -> tuple[Tensor, float]:
+def frame(*parts: Points, centred: bool = True) -> tuple[Tensor, float]:
     """A shift, float64 [D], and a scale, as those of fastsel/filter.py."""
     first = parts[0]
     step = -(-first.n // max(MIN_SAMPLE_ROWS, SAMPLE_ELEMENTS // first.dim))
     shift = wide_rows(first, slice(None, None, step)).mean(dim=0)
+    if not centred:
+        shift = torch.zeros_like(shift)
     largest = torch.zeros((), dtype=torch.float64, device=shift.device)
     for points in parts:
         for block in _blocks(points.n, points.dim):
@@ -128,8 +152,15 @@ def frame(*parts: Points) -> tuple[Tensor, float]:
     return shift, math.ldexp(1.0, -max(-500, math.frexp(norm)[1]) if norm > 0 else 0)
 
 
-def encode(points: Points, shift: Tensor, scale: float) -> Codes:
-    """Codes of the points, as csrc/cpu/encode.cpp makes them."""
+def encode(points: Points, shift: Tensor, scale: float, role: Role = "both") -> Codes:
+    """Codes of the points, as csrc/cpu/encode.cpp makes them.
+
+    In a search by inner product queries and points have a `role`, and the shift is 0. A query is
+    brought to a norm in [1/2, 1) by a power of two, which changes no order. A point, of norm up to
+    1, gets one more component, sqrt(1 - |c|^2), which is 0 for queries and has no error. Then
+    |x - c|^2 = |x|^2 + 1 - 2 x.c: the nearest points have the largest products, and the filter of
+    csrc/cpu/filter.h is one for these, with its proof.
+    """
     n, dim = points.n, points.dim
     limit = largest_code(dim)
     width = -(-dim // CODE_UNIT) * CODE_UNIT
@@ -137,6 +168,8 @@ def encode(points: Points, shift: Tensor, scale: float) -> Codes:
     scales, sq_norms, errors = torch.empty((3, n), dtype=torch.float32, device=shift.device)
     for block in _blocks(n, dim):
         image = (wide_rows(points, block) - shift) * scale
+        if role == "query":
+            image *= _to_unit_norm(image.square().sum(dim=1).sqrt(), scale)[:, None]
         top = image.abs().amax(dim=1)
         # Rows too small for a float32 scale are coded as zeros.
         unit = torch.where(top > 2.0**-100, round_up(top / limit), 0.0)
@@ -147,10 +180,19 @@ def encode(points: Points, shift: Tensor, scale: float) -> Codes:
         norm = image.square().sum(dim=1).sqrt()
         values[block, :dim] = code.to(torch.int8)
         scales[block] = unit
-        sq_norms[block] = (code.square().sum(dim=1) * wide_unit.square() * (1.0 - 2.0**-20)).float()
+        sq_norm = code.square().sum(dim=1) * wide_unit.square()
+        if role == "point":
+            sq_norm += 1.0 - norm.square()
+        sq_norms[block] = (sq_norm * (1.0 - 2.0**-20)).float()
         # The shift's subtraction may take an image of norm 1 off by 2^-40; squares may underflow.
         errors[block] = round_up(off * (1.0 + 2.0**-20) + norm * 2.0**-40 + 2.0**-50)
     return Codes(values, scales, sq_norms, errors, scale)
+
+
+def _to_unit_norm(norms: Tensor, scale: float) -> Tensor:
+    """Powers of two that bring the norms into [1/2, 1), and the scale to 2^500 at most."""
+    exponents = norms.frexp().exponent.clamp(min=math.frexp(scale)[1] - 501).long()
+    return ((1023 - exponents) << 52).view(torch.float64)
 
 
 def round_up(values: Tensor) -> Tensor:
@@ -268,15 +310,97 @@ def pair_min(
 
 
 def pair_sq_dists(
-    queries: Points, points: Points, pairs: Tensor, n_pairs: Tensor, out: Tensor
+    queries: Points,
+    points: Points,
+    pairs: Tensor,
+    n_pairs: Tensor,
+    out: Tensor,
+    by_inner_product: bool = False,
 ) -> None:
-    """Write the canonical squared distance of every listed pair (query, point) to out [pairs]."""
+    """Write the canonical squared distance of every listed pair (query, point) to out [pairs].
+
+    Or minus the canonical inner product, of points without norms.
+    """
     first = 0
     for block in _listed(pairs, n_pairs, points.dim):
-        out[first : first + len(block)] = sq_dists(
-            wide_rows(queries, block[:, 0]), wide_rows(points, block[:, 1])
+        x, y = wide_rows(queries, block[:, 0]), wide_rows(points, block[:, 1])
+        out[first : first + len(block)] = (
+            -inner_products(x, y) if by_inner_product else sq_dists(x, y)
         )
         first += len(block)
+
+
+def by_row(pairs: Tensor, n_pairs: Tensor, next: Tensor, cols: Tensor | None = None) -> None:
+    """Bring the columns of listed pairs together by their rows: a counting sort in two calls.
+
+    Adds to next[r], int64, how many pairs of row r are listed. With cols, int32 [pairs], next[r] is
+    first where the columns of row r begin in there, and they are written, in any order.
+    """
+    row, col = pairs[: int(n_pairs.item())].long().unbind(dim=1)
+    count = row.bincount(minlength=len(next))
+    if cols is not None:
+        order = row.argsort(stable=True)
+        row, begin = row[order], count.cumsum(0) - count
+        place = next[row] - begin[row] + torch.arange(len(row), device=row.device)
+        cols[place] = col[order].int()
+    next += count
+
+
+def top_k(
+    queries: Points,
+    rows: Tensor,
+    points: Points,
+    first: Tensor,
+    cols: Tensor,
+    exclude_self: bool,
+    by_inner_product: bool,
+    keys: Tensor,
+    index: Tensor,
+) -> None:
+    """Of the points that are listed for every query, the k first by (key, index).
+
+    For query rows[r], int64 [R], the points cols[first[r]] .. cols[first[r + 1] - 1], each once;
+    first int64 [R + 1], cols int32. Keys as of `pair_sq_dists`. keys float64 and index int64
+    [R, k], k at most MAX_TOP; infinity and NO_INDEX where there are fewer. With `exclude_self`,
+    query i skips point i.
+    """
+    row = torch.arange(len(rows), device=rows.device).repeat_interleave(first.diff())
+    col = cols[: len(row)]
+    pairs = torch.stack([rows[row].int(), col], dim=1)
+    found = torch.empty(len(row), dtype=torch.float64, device=rows.device)
+    pair_sq_dists(queries, points, pairs, first[-1:], found, by_inner_product)
+    sort_pairs(row, rows, col.long(), found, first, exclude_self, keys, index)
+
+
+def sort_pairs(
+    row: Tensor,
+    rows: Tensor,
+    col: Tensor,
+    found: Tensor,
+    first: Tensor,
+    exclude_self: bool,
+    keys: Tensor,
+    index: Tensor,
+) -> None:
+    """The same for any k, in three sorts of pairs (row[p], col[p]), in any order, of keys found[p].
+
+    first, int64 [R + 1], counts the pairs of all rows before each.
+    """
+    if exclude_self:
+        own = rows[row] == col
+        found, col = torch.where(own, math.inf, found), torch.where(own, NO_INDEX, col)
+    if not len(row):
+        keys.fill_(math.inf)
+        index.fill_(NO_INDEX)
+        return
+    order = col.argsort()
+    order = order[found[order].argsort(stable=True)]
+    order = order[row[order].argsort(stable=True)]
+    place = first[:-1, None] + torch.arange(keys.shape[1], device=row.device)
+    there = place < first[1:, None]
+    chosen = order[place.clamp(max=len(order) - 1)]
+    keys.copy_(torch.where(there, found[chosen], math.inf))
+    index.copy_(torch.where(there, col[chosen], NO_INDEX))
 
 
 def sq_dist_matrix(points: Points, rows: Tensor, out: Tensor) -> None:

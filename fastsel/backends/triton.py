@@ -49,7 +49,9 @@ def adopt(points: Points, like: Points | None = None) -> Points:
     """The points as tensors: on the device of `like`, or else where they are or CUDA goes."""
     given = points if like is None else like
     if INTERPRETED:
-        return device.adopt(points, torch.device("cpu"))
+        there = device.adopt(points, torch.device("cpu"))
+        # The interpreter takes a part of an array, from its beginning on, for the whole.
+        return Points(there.data.clone(), there.norms)
     on_device = given.is_tensor and given.data.is_cuda
     where: torch.device = given.data.device if on_device else torch.device("cuda")
     return device.adopt(points, where)

@@ -227,12 +227,37 @@ def pair_min(points, rows, centres, cols, pairs, keys):
     )
 
 
-def pair_sq_dists(queries, points, pairs, out):
+def pair_sq_dists(queries, points, pairs, out, by_inner_product=False):
     core().pair_sq_dists(
         matrix_argument(queries),
         matrix_argument(points),
         pairs.argument(),
+        by_inner_product,
         address(out, np.float64),
+        0,
+    )
+
+
+def by_row(pairs, next, cols=None):
+    there = 0 if cols is None else address(cols, np.int32)
+    core().by_row(pairs.argument(), address(next, np.int64), there, 0)
+
+
+def top_k(queries, rows, points, first, cols, exclude_self, by_inner_product, keys, index):
+    assert keys.shape == index.shape == (len(rows), keys.shape[1])
+    assert len(first) == len(rows) + 1
+    core().top_k(
+        matrix_argument(queries),
+        address(rows, np.int64),
+        len(rows),
+        matrix_argument(points),
+        address(first, np.int64),
+        address(cols, np.int32),
+        exclude_self,
+        by_inner_product,
+        keys.shape[1],
+        address(keys, np.float64),
+        address(index, np.int64),
         0,
     )
 

@@ -282,6 +282,7 @@ inline void start_copy(Copy copy) {
 
 inline unsigned larger(unsigned a, unsigned b) { return a > b ? a : b; }
 inline unsigned smaller(unsigned a, unsigned b) { return a < b ? a : b; }
+inline unsigned both(unsigned a, unsigned b) { return a | b; }
 
 inline void check(unsigned mask) {
   if (mask != 0xffffffffu) fail("an operation of a warp must be one of all its lanes");
@@ -323,6 +324,11 @@ inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
 }
 
 inline bool __any_sync(unsigned mask, bool value) { return __reduce_max_sync(mask, value) != 0; }
+
+inline unsigned __ballot_sync(unsigned mask, bool value) {
+  emulation::check(mask);
+  return emulation::reduce<unsigned, emulation::both>(unsigned{value} << emulation::lane());
+}
 
 // No two threads run at once, so these need no more than to be in one piece.
 template <class T>

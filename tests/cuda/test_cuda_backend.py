@@ -107,11 +107,23 @@ def test_greedy_entropy_with_what_was_before():
     assert_same(fastsel.greedy_select, CASES["duplicates"], 65, min_distance=0.0, **options)
 
 
+SEARCHED = ["normal-65x8", "lattice-3d", "one-ulp", "scales", "translated", "signed-zeros"]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
 @pytest.mark.parametrize("k", [1, 9, 64])
-@pytest.mark.parametrize("case", ["normal-65x8", "lattice-3d", "one-ulp", "scales", "translated"])
-def test_knn(case, k):
+@pytest.mark.parametrize("case", SEARCHED)
+def test_knn(case, k, metric):
     x = CASES[case]
-    assert_same(fastsel.knn, x[:20], x, min(k, len(x)))
+    assert_same(fastsel.knn, x[:20], x, min(k, len(x)), metric=metric)
+    few = x[:40]
+    assert_same(fastsel.knn, few, few, min(k, len(few) - 1), metric=metric, exclude_self=True)
+
+
+def test_more_neighbours_than_registers_hold():
+    x = CASES["normal-1000x20"][:67]
+    assert_same(fastsel.knn, x[:3], x, 65)
+    assert_same(fastsel.knn, x[:3], x, 65, metric="inner_product")
 
 
 @pytest.mark.parametrize("filtered_from", [1, 1000])
@@ -121,7 +133,8 @@ def test_lists_that_run_over(filtered_from, monkeypatch):
     monkeypatch.setattr(survivors, "MIN_PAIRS", 8)
     x = CASES["lattice-3d"]
     assert_same(fastsel.greedy_select, x, 90, return_distances=True)
-    assert_same(fastsel.knn, x, x, 5, exclude_self=True)
+    for metric in ("euclidean", "inner_product"):
+        assert_same(fastsel.knn, x, x, 5, exclude_self=True, metric=metric)
 
 
 def test_wrong_tensors_are_refused():

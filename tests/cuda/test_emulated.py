@@ -301,6 +301,92 @@ class TestFilter:
             assert_group_min_holds(p._replace(queries=bold, points=bold), 16)
 
 
+def keys_of(queries: Points, points: Points, by_inner_product: bool) -> np.ndarray:
+    if not by_inner_product:
+        return exact(queries, points)
+    x, y = queries.rows(slice(None))[:, None], points.rows(slice(None))[None]
+    return -canonical.inner_products(x, y)
+
+
+def lists_of(lists) -> tuple[np.ndarray, np.ndarray]:
+    """By `by_row`, from a list in any order: where the rows begin, and their columns."""
+    rows = np.repeat(np.arange(len(lists)), [len(cols) for cols in lists])
+    order = np.random.default_rng(0).permutation(len(rows))
+    pairs = emulated.List.empty(len(rows) + 5)
+    pairs.pairs[: len(rows)] = np.stack([rows, np.concatenate(lists)], axis=1)[order]
+    pairs.count[0] = len(rows)
+    first = np.zeros(len(lists) + 1, np.int64)
+    emulated.by_row(pairs, first[1:])
+    first = first.cumsum()
+    cols = np.full(len(rows) + 5, -7, np.int32)
+    emulated.by_row(pairs, first[:-1].copy(), cols)
+    assert (cols[len(rows) :] == -7).all()
+    return first, cols
+
+
+def top_k(queries, rows, points, first, cols, exclude_self, by_inner_product, k):
+    keys, index = np.full((len(rows), k), np.nan), np.full((len(rows), k), -7)
+    emulated.top_k(queries, rows, points, first, cols, exclude_self, by_inner_product, keys, index)
+    return keys, index
+
+
+def some_lists(n: int, n_rows: int) -> list[np.ndarray]:
+    """Of all lengths, none among them, in any order."""
+    rng = np.random.default_rng(3)
+    lists = [rng.permutation(n)[: rng.integers(0, n + 1)] for _ in range(n_rows)]
+    return [rng.permutation(n), *lists[1:-1], np.empty(0, np.int64)][:n_rows]
+
+
+def assert_top(points: Points, k: int, exclude_self: bool, by_inner_product: bool) -> None:
+    rows = np.random.default_rng(1).permutation(points.n)[:11]
+    lists = some_lists(points.n, len(rows))
+    keys, index = top_k(points, rows, points, *lists_of(lists), exclude_self, by_inner_product, k)
+    expected = keys_of(Points(points.data[rows]), points, by_inner_product)
+    if points.norms is not None:
+        expected = keys_of(Points(points.data[rows], points.norms[rows]), points, by_inner_product)
+    for row, cols in enumerate(lists):
+        cols = np.sort(cols[cols != rows[row]] if exclude_self else cols)
+        nearest = cols[np.argsort(expected[row, cols], kind="stable")][:k]
+        found = len(nearest)
+        np.testing.assert_array_equal(index[row, :found], nearest)
+        bits = keys[row, :found].view(np.int64)
+        np.testing.assert_array_equal(bits, expected[row, nearest].view(np.int64))
+        assert (index[row, found:] == np.iinfo(np.int64).max).all()
+        assert np.isposinf(keys[row, found:]).all()
+
+
+class TestTop:
+    @pytest.mark.parametrize("by_inner_product", [False, True])
+    @pytest.mark.parametrize("case", case_params(max_n=200))
+    def test_top_k(self, case, by_inner_product):
+        points = points_of(CASES[case], "float32")
+        for k, exclude_self in ((1, True), (33, False), (64, True)):
+            assert_top(points, k, exclude_self, by_inner_product)
+
+    @every_storage
+    def test_every_storage(self, dtype, metric):
+        points = points_of(CASES["normal-65x33"] + 0.1, dtype, metric)
+        assert_top(points, 9, True, False)
+        if metric == "euclidean":
+            assert_top(points, 9, True, True)
+
+    def test_pairs_by_inner_product(self):
+        points = points_of(CASES["signed-zeros"], "float64")
+        pairs = emulated.List.of(np.random.default_rng(0).integers(0, points.n, (101, 2)))
+        out = np.full(101, np.nan)
+        emulated.pair_sq_dists(points, points, pairs, out, True)
+        expected = keys_of(points, points, True)[tuple(pairs.pairs.T)]
+        np.testing.assert_array_equal(out.view(np.int64), expected.view(np.int64))
+
+    def test_more_pairs_than_threads(self):
+        rng = np.random.default_rng(0)
+        lists = [rng.integers(0, 65, count) for count in rng.integers(0, 400, 300)]
+        first, cols = lists_of(lists)
+        for row, expected in enumerate(lists):
+            mine = cols[first[row] : first[row + 1]]
+            np.testing.assert_array_equal(np.sort(mine), np.sort(expected))
+
+
 class Round(NamedTuple):
     """Active rows, whose keys are up to date, with some rows of padding."""
 
@@ -514,7 +600,8 @@ def everything(tile: int) -> list[np.ndarray]:
     emulated.pair_min(points, p.q_rows, points, p.p_rows, pairs, keys)
     values = np.full(42_000, np.nan)
     emulated.pair_sq_dists(points, points, pairs, values)
-    results += [groups, overflow, pairs.listed()[order], keys, values[: len(order)][order]]
+    found = top_k(points, np.arange(20), points, *lists_of(some_lists(300, 20)), True, False, 40)
+    results += [*found, groups, overflow, pairs.listed()[order], keys, values[: len(order)][order]]
     r = active_round(x, 290)
     results += [*picked(r, (-1.0, -1), -1.0, 40), *accepted(r, r.keys.max() * np.ones(1) / 2, 40)]
     for share in (1.0, 0.5):
@@ -588,11 +675,19 @@ def test_the_bindings_refuse_wrong_arguments():
     with pytest.raises(ValueError, match=r"sq_dist must be float64 \[n\]"):
         core.min_update(argument, to, 0, 0)
     with pytest.raises(ValueError, match="same dtype and metric"):
-        core.pair_sq_dists(argument, (argument[0], "float16", 65, 8, 0), pairs, to, 0)
+        core.pair_sq_dists(argument, (argument[0], "float16", 65, 8, 0), pairs, False, to, 0)
     with pytest.raises(ValueError, match="same number of columns"):
-        core.pair_sq_dists(argument, (argument[0], "float32", 65, 4, 0), pairs, to, 0)
+        core.pair_sq_dists(argument, (argument[0], "float32", 65, 4, 0), pairs, False, to, 0)
     with pytest.raises(ValueError, match="capacity >= 1"):
-        core.pair_sq_dists(argument, argument, (to, 0, at), to, 0)
+        core.pair_sq_dists(argument, argument, (to, 0, at), False, to, 0)
+    normalised = (*argument[:4], to)
+    with pytest.raises(ValueError, match="inner products are of rows without norms"):
+        core.pair_sq_dists(normalised, normalised, pairs, True, to, 0)
+    with pytest.raises(ValueError, match=r"next must be int64 \[rows\]"):
+        core.by_row(pairs, 0, to, 0)
+    for k in (0, 65):
+        with pytest.raises(ValueError, match=r"k must be in \[1, 64\]"):
+            core.top_k(argument, at, 65, argument, at, to, False, False, k, to, at, 0)
     with pytest.raises(ValueError, match="multiple of 64"):
         core.group_min((*coded[:5], 8), at, 65, coded, at, 65, 1, 0, 0, to, 0)
     with pytest.raises(ValueError, match="aligned to 16"):

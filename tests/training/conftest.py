@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import socket
 import zipfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_runs import MakeRun, Page, build_run
 from PIL import Image
 
@@ -83,3 +85,17 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(reported: Path) -> Page:
     return Page((reported / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Empty caches, and a network that cannot be used."""
+
+    def refuse(*_args, **_options):
+        raise OSError("no route")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))

@@ -8,16 +8,9 @@ import sys
 import pytest
 
 from training import embed
-from training.config import (
-    EXTRACTORS,
-    PRESETS,
-    Config,
-    ConfigError,
-    command_line,
-    flag,
-    parse_config,
-    seed_runs,
-)
+from training.config import EXTRACTORS, Config, ConfigError, flag, seed_runs
+from training.parser import command_line, parse_config
+from training.presets import PRESETS
 
 
 def test_no_arguments_give_the_digits_preset():
@@ -63,6 +56,7 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         "lr": "0.5",
         "ema": "0.99",
         "mixed_precision": "no",
+        "compile": "yes",
         "sampler": "ddim",
         "sampling_steps": "7",
         "guidance": "1.5",
@@ -113,6 +107,7 @@ def test_every_field_is_an_option_and_can_override_a_preset():
         lr=0.5,
         ema=0.99,
         mixed_precision="no",
+        compile="yes",
         sampler="ddim",
         sampling_steps=7,
         guidance=1.5,

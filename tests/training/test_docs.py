@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from training.arms import ARMS
-from training.config import PRESETS, Config, flag, parse_config
+from training.config import Config, flag
 from training.glossary import METRICS
+from training.parser import parse_config
+from training.presets import PRESETS
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
 COMMANDS = re.findall(r"^python -m training\.recursive (.*)$", TEXT, re.MULTILINE)

@@ -14,7 +14,8 @@ from test_recursive import TOY, load
 from training import recursive
 from training import train as training
 from training.config import Config
-from training.generation import Experiment, load_extractors, run_generation
+from training.experiment import Experiment, load_extractors
+from training.generation import run_generation
 from training.labels import sampling_labels
 from training.model import build_unet, count_parameters, load_model, model_bytes, unet_arguments
 from training.plan import describe, generations_to_train, run_flops
@@ -191,6 +192,9 @@ class Shifts:
         self.batches = []
 
     def eval(self):
+        return self
+
+    def to(self, memory_format):
         return self
 
     def __call__(self, images, t, classes, return_dict):

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import ARMS, MakeRun, page_of, png_size, records_of
+from matplotlib.figure import Figure
 
-from training import plots
+from training import novelty, plots
 from training.collapse import collapse_figure
 from training.grids import grid_png
 from training.metrics import QUANTILES
@@ -108,6 +109,24 @@ def test_the_distribution_has_a_panel_for_each_arm_and_no_others(make_run: MakeR
     page = page_of(make_run(records))
     assert "Are the samples copies?" in page.text
     assert "nearest to it in" not in page.text  # there is no nearest.png
+
+
+def test_no_band_of_the_distribution_leaves_its_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The panels share an axis, and a later arm may reach higher than the first."""
+    limits = []
+
+    def look(figure: Figure) -> bytes:
+        limits.extend(axes.get_ylim() for axes in figure.axes)
+        return b""
+
+    monkeypatch.setattr(novelty, "to_png", look)
+    records = records_of()
+    for record in records:
+        highest = 100.0 * (1 + ARMS.index(record["arm"]))
+        record["generalization_quantiles/pixel"] = [q * highest for q in QUANTILES]
+    distribution_figures(records, ARMS)
+    assert len(limits) == len(ARMS)
+    assert all(low == 0 and high >= 95.0 * len(ARMS) for low, high in limits)
 
 
 def test_samples_stand_above_their_nearest_training_images(make_run: MakeRun) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing
 from test_resume import results
 
 from training import recursive, select
+from training import sample as sampling
 from training.backbones import Backbone
 from training.budget import Budget, BudgetSpent
 from training.config import Config, ConfigError
@@ -96,6 +98,29 @@ def gradient_norms(path, processes):
     return norms
 
 
+def check_that_all_halve_the_batch_when_one_must(rank, model, two):
+    config = dataclasses.replace(TINY, sampling_batch_size=None)
+    expected = np.concatenate(list(sample(config, model, generation=1, first=0, count=14)))
+    denoise, told = sampling._denoise, []
+
+    def short_of_memory(config, model, seeds, labels):
+        if rank == 1 and len(seeds) > 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return denoise(config, model, seeds, labels)
+
+    sampling._denoise = short_of_memory
+    try:
+        parts = sample(
+            config, model, generation=1, first=0, count=14, halved=told.append, processes=two
+        )
+        images = np.concatenate(list(parts))
+    finally:
+        sampling._denoise = denoise
+    assert told == [4]
+    assert images.shape == expected.shape
+    assert np.abs(images.astype(int) - expected).max() <= 1
+
+
 def check(rank, ports, path):
     """What each of two processes must see, and a whole run; called in both."""
     os.environ.update(environment(rank, ports[0]))
@@ -119,6 +144,8 @@ def check(rank, ports, path):
                 for each in (two, ALONE)
             )
             assert np.array_equal(np.concatenate(ours), np.concatenate(theirs))
+
+        check_that_all_halve_the_batch_when_one_must(rank, model, two)
 
         net, pictures = extractor(), images(11, channels=3)
         alone = net(pictures)
@@ -248,6 +275,45 @@ def test_options_that_do_not_suit_several_processes(monkeypatch, change, message
     monkeypatch.setenv("WORLD_SIZE", "4")
     config = dataclasses.replace(TINY, **change)
     with pytest.raises(ConfigError, match=re.escape(message)), joined(config):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "backend", "taken"),
+    [
+        ("auto", 0, "gloo", []),
+        ("cpu", 4, "gloo", []),
+        ("auto", 4, "cpu:gloo,cuda:nccl", [2]),
+        ("cuda", 4, "cpu:gloo,cuda:nccl", [2]),
+    ],
+)
+def test_nccl_links_gpus_and_gloo_the_rest(monkeypatch, device, devices, backend, taken):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    own, begun = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", own.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda name, timeout: begun.append(name))
+    monkeypatch.setattr(dist, "get_rank", lambda: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: begun.append("ended"))
+    with joined(dataclasses.replace(TINY, device=device)) as processes:
+        assert processes == Processes(2, 4)
+    assert begun == [backend, "ended"]
+    assert own == taken
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    message = "torch sees 2 devices, got a process number 2 on this machine"
+    with (
+        pytest.raises(ConfigError, match=message),
+        joined(dataclasses.replace(TINY, device="auto")),
+    ):
         pass
 
 

@@ -11,7 +11,8 @@ import torch
 import fastsel
 from training import arms, plan, recursive, select
 from training.config import Config
-from training.generation import Experiment, load_extractors, run_generation
+from training.experiment import Experiment, load_extractors
+from training.generation import run_generation
 from training.model import load_model
 from training.plan import generations_to_train
 from training.run import RunFolder

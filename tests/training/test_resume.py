@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from training import budget, recursive, run
+from training import budget, recursive, run, sample
 from training import generation as phases
+from training.choose import choose
 from training.config import Config
-from training.generation import Experiment, load_extractors, run_generation
+from training.experiment import Experiment, load_extractors
+from training.generation import run_generation
 from training.plan import generations_to_train
 from training.run import DiskFullError, RunFolder
 
@@ -153,6 +155,32 @@ def test_a_kill_right_after_every_file_changes_nothing(tmp_path, monkeypatch, un
     monkeypatch.setattr(run, "_sync_folder", die_once_per_state)
     assert repeat_until_done(tmp_path / "run", Killed, config) >= 2 + 5 * 5
     assert results(RunFolder(tmp_path / "run")) == unbroken
+
+
+def test_the_batch_that_fits_is_kept(tmp_path, monkeypatch):
+    """A run that found its batch goes on with it, also where there is more memory by then."""
+    config, denoise, holds = dataclasses.replace(TOY, sampling_batch_size=None), sample._denoise, 3
+
+    def short_of_memory(config, model, seeds, labels):
+        if len(seeds) > holds:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return denoise(config, model, seeds, labels)
+
+    monkeypatch.setattr(sample, "_denoise", short_of_memory)
+    unbroken = run_all(tmp_path / "unbroken", config)
+    assert (unbroken.path / "sampling-batch.txt").read_text() == "2\n"
+
+    def die(experiment, arm, generation):
+        if generation == 2:
+            raise Killed
+        return choose(experiment, arm, generation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phases, "choose", die)
+        with pytest.raises(Killed):
+            run_all(tmp_path / "run", config)
+    holds = 99
+    assert results(run_all(tmp_path / "run", config)) == results(unbroken)
 
 
 def test_a_disk_that_fills_up_at_every_file_changes_nothing(tmp_path, monkeypatch, unbroken):

@@ -9,8 +9,9 @@ import torch
 from diffusers import DDIMScheduler
 
 from training import sample as sampling
-from training.config import Config
+from training.config import Config, ConfigError
 from training.model import build_unet
+from training.processes import Processes
 from training.sample import sample, sampling_batch
 
 TINY = Config(
@@ -60,11 +61,6 @@ def test_sampling_goes_on_where_it_stopped(model, sampler):
     assert np.array_equal(rest, draw(config, model, count=13)[5:])
 
 
-def test_a_start_inside_a_batch_is_refused(model):
-    with pytest.raises(ValueError, match="first must be a multiple of the batch, 5, got 3"):
-        draw(TINY, model, first=3)
-
-
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_noise_depends_on_the_image_and_not_on_the_batch_size(model, sampler):
     """Up to rounding: convolutions may sum in another order for another batch size."""
@@ -90,6 +86,84 @@ def test_the_global_random_state_is_neither_used_nor_changed(model):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+class Device:
+    """A GPU whose memory holds some images, and which says so as torch does."""
+
+    def __init__(self, monkeypatch, holds):
+        self.holds, self.asked = holds, []
+        self.denoise = sampling._denoise
+        monkeypatch.setattr(sampling, "_denoise", self)
+
+    def __call__(self, config, model, seeds, labels):
+        self.asked.append(len(seeds))
+        if len(seeds) > self.holds:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return self.denoise(config, model, seeds, labels)
+
+
+@pytest.mark.parametrize(
+    ("n", "holds", "asked"),
+    [
+        (9, 9, [9, 9]),
+        (9, 8, [9, 5, 5, 5, 5]),
+        (9, 4, [9, 5, 3, 3, 3, 3, 3, 3]),
+        (9, 1, [9, 5, 3, 2, *[1] * 18]),
+    ],
+)
+def test_a_batch_is_halved_until_it_fits(model, monkeypatch, n, holds, asked):
+    config = dataclasses.replace(TINY, n=n, sampling_batch_size=None)
+    expected = draw(config, model, count=18)
+    gpu, told = Device(monkeypatch, holds), []
+    parts = list(sample(config, model, generation=1, first=0, count=18, halved=told.append))
+    assert gpu.asked == asked
+    assert [n, *told] == list(dict.fromkeys(asked))
+    images = np.concatenate(parts)
+    assert images.shape == expected.shape
+    assert np.abs(images.astype(int) - expected).max() <= 1
+
+
+def test_memory_that_runs_out_later_loses_nothing(model, monkeypatch):
+    config = dataclasses.replace(TINY, n=6, sampling_batch_size=None)
+    expected = draw(config, model, count=18)
+    gpu, told = Device(monkeypatch, 6), []
+    parts = sample(config, model, generation=1, first=0, count=18, halved=told.append)
+    images = [next(parts)]
+    gpu.holds = 5
+    images += parts
+    assert gpu.asked == [6, 6, 3, 3, 3, 3]
+    assert told == [3]
+    assert np.abs(np.concatenate(images).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("halved", [None, print])
+def test_memory_that_does_not_hold_what_was_asked_for_is_an_error(model, monkeypatch, halved):
+    Device(monkeypatch, 0 if halved else 4)
+    size = 1 if halved else 5
+    with pytest.raises(
+        ConfigError, match=f"the memory of cpu does not hold a batch of {size}(;|$)"
+    ):
+        list(sample(TINY, model, generation=1, first=0, count=5, halved=halved))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "processes", "size"),
+    [
+        ("cpu", 1000, 1, 250),
+        ("cpu", 1000, 8, 250),
+        ("cuda", 1000, 1, 1000),
+        ("cuda", 1000, 8, 125),
+        ("cuda", 32_768, 1, 2048),
+        ("cuda", 12_000, 4, 2000),
+    ],
+)
+def test_the_automatic_batch_is_fixed_on_a_cpu_and_large_on_a_gpu(
+    monkeypatch, kind, n, processes, size
+):
+    monkeypatch.setattr(sampling, "resolve_device", lambda config: torch.device(kind))
+    config = dataclasses.replace(TINY, n=n, sampling_batch_size=None)
+    assert sampling_batch(config, Processes(0, processes)) == size
+
+
 @pytest.mark.parametrize(
     ("n", "limit", "size"), [(256, 256, 256), (257, 256, 129), (5, 256, 5), (10, 4, 4), (9, 1, 1)]
 )
@@ -103,6 +177,9 @@ class Smooth:
     config = types.SimpleNamespace(in_channels=1, sample_size=4)
 
     def eval(self):
+        return self
+
+    def to(self, memory_format):
         return self
 
     def __call__(self, images, t, return_dict):

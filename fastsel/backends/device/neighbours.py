@@ -6,13 +6,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fastsel.backends import torch_ops
 from fastsel.backends.device.survivors import (
+    ByRow,
     Survivors,
     all_pairs,
     count_of,
@@ -33,21 +32,26 @@ MIN_GROUPS = 8
 class Neighbours:
     """Neighbours of queries among points, for any part of the queries at a time.
 
-    Memory: a byte for each component of queries and points, and 12 bytes for each of them.
+    Memory: a byte for each component of queries and points, and 12 bytes for each of them. Queries
+    that are the points count once, but for a search by inner product.
     """
 
     operations: ClassVar[ModuleType]
 
     def __init__(self, queries: Points, points: Points, by_inner_product: bool = False) -> None:
-        assert not by_inner_product  # resolve() has refused it
         if queries.data.dtype != points.data.dtype:
             queries, points = queries.widened(), points.widened()
         self._queries, self._points = queries, points
-        shift, scale = torch_ops.frame(points, *([] if queries is points else [queries]))
-        self._codes = torch_ops.encode(points, shift, scale)
-        self._query_codes = (
-            self._codes if queries is points else torch_ops.encode(queries, shift, scale)
-        )
+        self._by_inner_product = by_inner_product
+        if by_inner_product:
+            self._codes = _coded_for_products(points, "point")
+            self._query_codes = _coded_for_products(queries, "query")
+        else:
+            shift, scale = torch_ops.frame(points, *([] if queries is points else [queries]))
+            self._codes = torch_ops.encode(points, shift, scale)
+            self._query_codes = (
+                self._codes if queries is points else torch_ops.encode(queries, shift, scale)
+            )
         self._all = torch.arange(points.n, device=points.data.device)
         self.trials: list[Trial] = []  # it has no sketches
 
@@ -55,19 +59,19 @@ class Neighbours:
         self,
         first_query: int,
         exclude_self: bool,
-        sq_dist: npt.NDArray[np.float64],
-        index: npt.NDArray[np.int64],
+        sq_dist: Tensor,
+        index: Tensor,
         report: Callable[[int], None],
     ) -> tuple[int, int, int]:
         """Fill [B, k] with the neighbours of queries first_query .. first_query + B - 1.
 
-        Ascending by (squared distance, index). With `exclude_self`, query i skips point i. `report`
-        is told how many queries are done.
+        Ascending by (squared distance, index), or by minus the inner product. With `exclude_self`,
+        query i skips point i. `report` is told how many queries are done.
 
         Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
         n, k = sq_dist.shape
-        # A query is its own nearest, or among its equals: it is found with the others and dropped.
+        # A query is found with the others, before it is skipped.
         found = k + exclude_self
         size = -(-self._points.n // max(MIN_GROUPS, GROUPS_PER_NEIGHBOUR * found))
         groups = -(-self._points.n // size)
@@ -78,73 +82,101 @@ class Neighbours:
             rows = torch.arange(
                 first_query + block.start, first_query + block.stop, device=self._all.device
             )
-            near, there, pairs = self._nearest(rows, found, size, groups)
-            if exclude_self:
-                near, there = _without(near, there, rows)
-            sq_dist[block] = near.cpu().numpy()
-            index[block] = there.cpu().numpy()
-            evaluated += pairs
+            upper = torch.empty((len(rows), groups), dtype=torch.float32, device=rows.device)
+            self.operations.group_min(self._query_codes, rows, self._codes, self._all, size, upper)
+            reach = self._reach(upper, found)
+            evaluated += self._nearest(
+                rows, reach, found, exclude_self, sq_dist[block], index[block]
+            )
             report(block.stop)
         return 2 * n * self._points.n, 0, evaluated
 
-    def _nearest(self, rows: Tensor, k: int, size: int, groups: int) -> tuple[Tensor, Tensor, int]:
-        """The k nearest of all points, and how many pairs were computed for them."""
-        operations, device = self.operations, rows.device
-        upper = torch.empty((len(rows), groups), dtype=torch.float32, device=device)
-        operations.group_min(self._query_codes, rows, self._codes, self._all, size, upper)
-        # The groups hold different points: at least k points are as near as their k-th least bound.
-        reach = upper.kthvalue(k, dim=1).values
-        found = Survivors(len(rows), self._points.n, device, neighbours=k)
+    def _reach(self, upper: Tensor, found: int) -> Tensor:
+        """How far each row need look for so many neighbours, by bounds of groups."""
+        # The groups hold different points: so many are as near as their found-th least bound.
+        reach = upper.kthvalue(found, dim=1).values
+        if not self._by_inner_product:
+            return reach
+        # The filter allows for the rounding of a distance, in parts of it; that of the product of
+        # two rows of norm 1 is less than (dim / 8 + 10) 2^-53, and counts four times in a square.
+        rounding = (self._points.dim / 8 + 10) * 2.0**-50
+        return torch_ops.round_up((reach.double().square() + rounding).sqrt())
+
+    def _nearest(
+        self,
+        rows: Tensor,
+        reach: Tensor,
+        found: int,
+        exclude_self: bool,
+        keys: Tensor,
+        index: Tensor,
+    ) -> int:
+        """Fill in the nearest points within reach; returns how many pairs were computed for it."""
+        operations, n = self.operations, self._points.n
+        listed = Survivors(len(rows), n, rows.device, neighbours=found)
         operations.survivors(
             self._query_codes,
             rows,
             self._codes,
             self._all,
             reach,
-            found.pairs,
-            found.count,
-            found.overflow,
+            listed.pairs,
+            listed.count,
+            listed.overflow,
         )
-        count, overflown = torch.stack([found.count[0], found.overflow.sum()]).tolist()
-        pairs = found.pairs[:count]
-        near = torch.empty((len(rows), k), dtype=torch.float64, device=device)
-        there = torch.empty((len(rows), k), dtype=torch.int64, device=device)
+        lists = ByRow.of(operations, listed)
+        fits = keys.shape[1] <= torch_ops.MAX_TOP
+        if fits:
+            operations.top_k(
+                self._queries,
+                rows,
+                self._points,
+                *lists,
+                exclude_self,
+                self._by_inner_product,
+                keys,
+                index,
+            )
+        # The only wait, when all is under way.
+        count, overflown = torch.stack([listed.count[0], listed.overflow.sum()]).tolist()
+        pairs = listed.pairs[:count]
+        if not fits:
+            self._sort(rows, pairs, lists.first, exclude_self, keys, index)
         evaluated = len(pairs)
-        whole = torch.nonzero(found.overflow == 0)[:, 0] if overflown else slice(None)
         if overflown:
-            pairs = pairs[found.overflow[pairs[:, 0].long()] == 0]
-        near[whole], there[whole] = self._sorted(rows, pairs, k)
-        if overflown:
-            flagged = torch.nonzero(found.overflow)[:, 0]
-            for some in split(flagged, len(found.pairs) // self._points.n):
-                near[some], there[some] = self._sorted(rows, all_pairs(some, self._points.n), k)
-                evaluated += len(some) * self._points.n
-        return near, there, evaluated
+            flagged = torch.nonzero(listed.overflow)[:, 0]
+            for some in split(flagged, len(listed.pairs) // n):
+                places = torch.arange(len(some) + 1, device=rows.device)
+                nearest = keys.new_empty((len(some), keys.shape[1]))
+                there = index.new_empty(nearest.shape)
+                everything = all_pairs(places[:-1], n)
+                self._sort(rows[some], everything, places * n, exclude_self, nearest, there)
+                keys[some], index[some] = nearest, there
+                evaluated += len(everything)
+        return evaluated
 
-    def _sorted(self, rows: Tensor, pairs: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The first k listed pairs of every row that has any, by (squared distance, index)."""
-        if not len(pairs):
-            return self._all.new_empty((0, k), dtype=torch.float64), self._all.new_empty((0, k))
+    def _sort(
+        self,
+        rows: Tensor,
+        pairs: Tensor,
+        first: Tensor,
+        exclude_self: bool,
+        keys: Tensor,
+        index: Tensor,
+    ) -> None:
+        """As the operation `top_k`, for any k, and for lists of any length at full speed."""
         queries = Points(
             self._queries.data[rows],
             None if self._queries.norms is None else self._queries.norms[rows],
         )
-        sq_dist = torch.empty(len(pairs), dtype=torch.float64, device=pairs.device)
-        self.operations.pair_sq_dists(queries, self._points, pairs, count_of(pairs), sq_dist)
-        row, point = pairs.long().unbind(dim=1)
-        order = (row * self._points.n + point).argsort()
-        order = order[sq_dist[order].argsort(stable=True)]
-        order = order[row[order].argsort(stable=True)]
-        counts = row.bincount()
-        counts = counts[counts > 0]
-        first = counts.cumsum(0) - counts
-        chosen = order[first[:, None] + torch.arange(k, device=pairs.device)]
-        return sq_dist[chosen], point[chosen]
+        found = torch.empty(len(pairs), dtype=torch.float64, device=pairs.device)
+        self.operations.pair_sq_dists(
+            queries, self._points, pairs, count_of(pairs), found, self._by_inner_product
+        )
+        row, col = pairs.long().unbind(dim=1)
+        torch_ops.sort_pairs(row, rows, col, found, first, exclude_self, keys, index)
 
 
-def _without(near: Tensor, there: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """All but the pair of each row with itself, or but the last where that is not there."""
-    own = there == rows[:, None]
-    own[:, -1] |= ~own.any(dim=1)
-    keep = ~own
-    return near[keep].view(len(rows), -1), there[keep].view(len(rows), -1)
+def _coded_for_products(points: Points, role: torch_ops.Role) -> torch_ops.Codes:
+    shift, scale = torch_ops.frame(points, centred=False)
+    return torch_ops.encode(points, shift, scale, role)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +30,23 @@ class Survivors:
         self.pairs = torch.empty((capacity, 2), dtype=torch.int32, device=device)
         self.count = torch.zeros(1, dtype=torch.int64, device=device)
         self.overflow = torch.zeros(n_rows, dtype=torch.uint8, device=device)
+
+
+class ByRow(NamedTuple):
+    """Columns of listed pairs: those of row r are cols[first[r]] .. cols[first[r + 1] - 1]."""
+
+    first: Tensor  # int64 [R + 1]
+    cols: Tensor  # int32 [capacity]
+
+    @classmethod
+    def of(cls, operations: ModuleType, found: Survivors) -> ByRow:
+        """The survivors, without a wait for how many there are."""
+        first = found.count.new_zeros(len(found.overflow) + 1)
+        operations.by_row(found.pairs, found.count, first[1:])
+        first.cumsum_(dim=0)
+        cols = torch.empty(len(found.pairs), dtype=torch.int32, device=first.device)
+        operations.by_row(found.pairs, found.count, first[:-1].clone(), cols)
+        return cls(first, cols)
 
 
 def split(items: Tensor, size: int) -> Iterator[Tensor]:
