@@ -10,7 +10,7 @@ import pytest
 from cases import CASES, case_params
 
 import fastsel
-from fastsel import canonical, greedy_entropy, schedule
+from fastsel import canonical, greedy_entropy, schedule, sketch
 from fastsel.backends import cpu
 from fastsel.points import Points
 
@@ -193,6 +193,57 @@ def test_size_of_a_round_does_not_change_results(monkeypatch, refreshed, active)
     monkeypatch.setattr(schedule, "MAX_REFRESHED", refreshed)
     monkeypatch.setattr(greedy_entropy, "MAX_ACTIVE", active)
     assert_equal(select(x, 500, backend="cpu"), whole)
+
+
+@needs_core
+@pytest.mark.parametrize(("share", "most"), [(5, 480), (16, 480), (5, 3)])
+def test_central_members_do_not_change_results(monkeypatch, share, most, level):
+    x, whole = large()
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", 33)
+    monkeypatch.setattr(cpu, "CENTRAL_SHARE", share)
+    monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
+    pools = []
+
+    class Kept(cpu.EntropyPool):
+        def __init__(self, *args):
+            super().__init__(*args)
+            pools.append(self)
+
+    monkeypatch.setattr(cpu, "EntropyPool", Kept)
+    picks, radii = select(x, 200, backend="cpu")
+    assert_equal((picks, radii), (whole[0][:200], whole[1][:200]))
+    (pool,) = pools
+    # Met out of order: by points that have not seen all members before those.
+    assert (pool._met > pool._seen).sum() > 100
+
+
+@needs_core
+@pytest.mark.parametrize("sketched", [False, True])
+def test_a_bound_that_is_too_tight_is_caught(monkeypatch, sketched):
+    """An error that is stated too small leaves out members whose ball a candidate lies in."""
+    if sketched:
+        monkeypatch.setattr(sketch, "MIN_WORK", 0)
+    coded = cpu._coded
+    spoilt = []
+
+    def overconfident(*args):
+        result = coded(*args)
+        codes = result.sketch if sketched else result.codes
+        if codes is None:  # of the few rows that are members at the start
+            return result
+        errors = codes.errors
+        np.subtract(errors, np.float32(0.03), out=errors)
+        spoilt.append(errors)
+        return result
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 10)) @ rng.normal(size=(10, 96))
+    x = (x + 0.05 * rng.normal(size=x.shape)).astype(np.float32)
+    monkeypatch.setattr(cpu, "_coded", overconfident)
+    picks, radii = select(x, 300, backend="cpu")
+    assert spoilt
+    with pytest.raises(AssertionError):
+        certify(x, picks, radii, checks=5)
 
 
 @needs_core

@@ -1,16 +1,22 @@
 // Brings candidates up to date with the centres picked since they were last looked at.
 //
-// What a pair is good for is said by an objective:
-//   const double* sq_dist           squared distances of candidates to what they have met
-//   bool stays(row)                 whether the rival does not beat a candidate yet
-//   bound(candidate, centre, error)
-//                                   under what the filtered distance of a pair has to be, its root
+// What a pair is good for is said by an objective, of which each thread has a copy:
+//
+//   sq_dist[row]              the squared distance of a candidate to what it has met
+//   stays(row)                whether the candidate still beats the rival
 //   list(tile, panel, block, first, pairs)
-//                                   list_under of a tile of the packed codes
-//   kOwnReach                       whether pairs matter within a candidate's own reach only
-//   meet(row, centre, sq_dist)      a pair that may matter, and its canonical distance
-//   finish()                        a thread is done; only one thread at a time is told so
-// Each thread has a copy of its own. refresh.cpp has one objective, entropy_refresh.cpp another.
+//                             list_under of a tile of the packed codes
+//   bound(whole, centre, error)
+//                             the distance under which a pair passes the filter of the whole codes
+//   meet(row, centre, value)  takes a pair that may matter, with its canonical squared distance;
+//                             says whether it is less than that of the candidate
+//   settled()                 there are no more of them for now
+//   finish()                  the thread is done; all others are too, or wait
+//   kOwnReach                 whether a pair matters within the candidate's own reach only
+//   kRepeats                  whether a pair may be met twice; where not,
+//   has_met(row, centre)      whether it was, out of order
+//
+// refresh.cpp has one for selections by distance, entropy_refresh.cpp one for those by entropy.
 //
 // Work is split into groups of candidates, each packed once into panels that stay in the L2 cache
 // beside a block of packed centres. A thread takes its group through the blocks, in order of
@@ -62,6 +68,35 @@ struct Candidates : Panel {
   Whole whole[kTileCols];
   int64_t rows[kTileCols];   // -1: no candidate
   int64_t known[kTileCols];  // the centres before this one were met before
+
+  // The radius is that within which a pair may lower the candidate's distance.
+  void place(int64_t lane, const Codes& packed, const Codes& codes, int64_t row, int64_t knows,
+             double radius) {
+    Panel::place(lane, packed, row, kNobody);
+    rows[lane] = row;
+    known[lane] = knows;
+    errors[lane] = packed.errors[row];
+    whole[lane] = {codes.scales[row], codes.sq_norms[row], codes.errors[row], kNobody};
+    if (radius >= 0.0) {
+      set_reaches(lane, radius);
+    } else {
+      retire(lane);
+    }
+  }
+
+  void set_reaches(int64_t lane, double radius) {
+    reaches[lane] = reach(radius, errors[lane]);
+    whole[lane].reach = reach(radius, whole[lane].error);
+  }
+
+  // Follows a distance that has fallen.
+  void lower(int64_t lane, double radius) {
+    if (radius < 0.0) {
+      retire(lane);
+    } else if (reach(radius, whole[lane].error) < whole[lane].reach) {
+      set_reaches(lane, radius);
+    }
+  }
 
   // Leaves a lane to nobody, or to a candidate that nothing can be of use to.
   void retire(int64_t lane) {
@@ -204,22 +239,8 @@ class Group {
   int32_t* panel_data(int64_t p) { return packed_.get() + p * kTileCols * steps_; }
 
   void place(Candidates& panel, int64_t lane, int64_t row, int64_t known) {
-    panel.rows[lane] = row;
-    panel.known[lane] = known;
-    panel.place(lane, packed_codes_, row, kNobody);
-    panel.errors[lane] = packed_codes_.errors[row];
-    panel.whole[lane] = {codes_.scales[row], codes_.sq_norms[row], codes_.errors[row], kNobody};
     const double radius = radius_of(objective_.sq_dist[row], codes_.scale);
-    if (radius >= 0.0) {
-      set_reaches(panel, lane, radius);
-    } else {
-      panel.retire(lane);
-    }
-  }
-
-  static void set_reaches(Candidates& panel, int64_t lane, double radius) {
-    panel.reaches[lane] = reach(radius, panel.errors[lane]);
-    panel.whole[lane].reach = reach(radius, panel.whole[lane].error);
+    panel.place(lane, packed_codes_, codes_, row, known, radius);
   }
 
   // The whole codes of a panel: pairs that pass the sketch will ask for most of them.
@@ -241,11 +262,13 @@ class Group {
                                         static_cast<int32_t>(in_block), sq_dist};
     Candidates& panel = panels_.get()[p];
     const Whole& candidate = panel.whole[lane];
+    // Of no use where the promise is longer than the reach.
+    if (!(sq_dist < candidate.reach * candidate.reach)) return;
     const int64_t centre = block.centre(in_block);
     const double radius =
         promised_radius(sq_dist, candidate.sq_norm + centres_.codes.sq_norms[centre],
                         candidate.error + centres_.codes.errors[centre]);
-    if (reach(radius, candidate.error) < candidate.reach) set_reaches(panel, lane, radius);
+    panel.lower(lane, radius);
   }
 
   // Notes those of a panel's pairs that passed the sketch that pass the filter of the whole codes.
@@ -256,7 +279,7 @@ class Group {
       const auto [lane, in_block] = passing_.get()[i];
       const Whole& candidate = panel.whole[lane];
       const int64_t centre = block.centre(in_block);
-      if (centre < panel.known[lane]) continue;
+      if (centre < panel.known[lane] || objective_.has_met(panel.rows[lane], centre)) continue;
       const int32_t product = dot(codes_.values + panel.rows[lane] * codes_.depth,
                                   centres.values + centre * codes_.depth, codes_.depth);
       const float sq_dist = filtered(product, candidate.scale, candidate.sq_norm,
@@ -298,15 +321,12 @@ class Group {
       const int64_t centre = block.centre(survivor.centre);
       const double value = pair_sq_dist(rows_, row, centres_.rows[centre], dim_);
       ++work.canonical;
-      objective_.meet(row, centre, value);
-      const double radius = radius_of(objective_.sq_dist[row], codes_.scale);
-      if (radius < 0.0) {
-        panel.retire(lane);
-      } else if (reach(radius, panel.whole[lane].error) < panel.whole[lane].reach) {
-        set_reaches(panel, lane, radius);
+      if (objective_.meet(row, centre, value)) {
+        panel.lower(lane, radius_of(value, codes_.scale));
       }
     }
     n_survivors_ = 0;
+    objective_.settled();
   }
 
   // Moves candidates from the last panels into the gaps of the first ones, panel by panel.
@@ -374,6 +394,8 @@ Work take(const R& rows, const Coded& points, const Centres& centres, const Cour
         block.load(codes, begin, min(block_rows, course.n - begin));
         begin += block.count;
         group.apply(block);
+        // A course that is not in order leaves no trace of how far a candidate came.
+        if (!Objective::kRepeats && course.order != nullptr && begin < course.n) continue;
         group.drop(course.known, course.order != nullptr ? centres.n : begin, begin == course.n);
       }
     }

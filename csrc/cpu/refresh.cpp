@@ -8,6 +8,7 @@ namespace {
 // A pair matters if it lowers the candidate's key, its squared distance to the selection.
 struct Nearest {
   static constexpr bool kOwnReach = true;
+  static constexpr bool kRepeats = true;
 
   double* sq_dist;
   Rival rival;
@@ -18,14 +19,20 @@ struct Nearest {
     return candidate.reach + error;
   }
 
+  bool has_met(int64_t, int64_t) const { return false; }
+
   int64_t list(const Tile& tile, const Candidates& panel, const Block& block, int64_t first,
                Pair* pairs) const {
     return list_passing(tile, panel, block.packed, first, pairs);
   }
 
-  void meet(int64_t row, int64_t, double value) {
-    if (value < sq_dist[row]) sq_dist[row] = value;
+  bool meet(int64_t row, int64_t, double value) {
+    if (!(value < sq_dist[row])) return false;
+    sq_dist[row] = value;
+    return true;
   }
+
+  void settled() {}
 
   void finish() {}
 };
