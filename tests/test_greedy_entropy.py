@@ -12,6 +12,7 @@ from cases import CASES, case_params
 import fastsel
 from fastsel import canonical, greedy_entropy, schedule, sketch
 from fastsel.backends import cpu
+from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
 
 
@@ -124,6 +125,21 @@ def test_min_distance_beyond_all(host_backend):
     assert select(CASES["normal-65x8"], 65, min_distance=1e3, backend=host_backend)[0].tolist() == [
         0
     ]
+
+
+@pytest.mark.parametrize("size", [40, 500, 2000])
+@pytest.mark.parametrize("spread", [3, 10**12])
+def test_no_gain_that_is_left_out_beats_the_rival(size, spread):
+    rng = np.random.default_rng(size)
+    gains = rng.integers(-spread, spread, 5000)
+    gains[rng.choice(5000, 1000, replace=False)] = NEVER
+    gains[rng.choice(5000, 100, replace=False)] = LAST
+    rows, rival = schedule.rough_leaders(gains, size, NEVER)
+    rest = np.setdiff1d(np.arange(5000), rows)
+    assert size // 2 <= len(rows) <= 2 * size
+    assert (gains[rows] > NEVER).all()
+    assert schedule.beats(gains[rows], rows, rival).all()
+    assert not schedule.beats(gains[rest], rest, rival).any()
 
 
 needs_core = pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
