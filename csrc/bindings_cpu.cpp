@@ -437,22 +437,35 @@ class EntropyPool {
     require(seen_.ndim() == 1 && seen_.shape(0) == n, "seen must be int64 [n]");
     require(members_.ndim() == 1 && sq_eps_.ndim() == 1 && members_.shape(0) == sq_eps_.shape(0),
             "members and sq_eps must have the same length");
-    losses_.resize(static_cast<size_t>(n), 0);
-    first_of_row_.resize(static_cast<size_t>(n), -1);
-    first_of_member_.resize(static_cast<size_t>(members_.shape(0)), -1);
+    const auto capacity = static_cast<size_t>(members_.shape(0));
+    balls_.resize(static_cast<size_t>(n));
+    log_eps_.resize(capacity);
+    reaches_.resize(capacity);
+    sketch_reaches_.resize(capacity);
+    inside_.resize(capacity);
+    last_central_.resize(capacity);
     state_ = {gains_.mutable_data(),
               sq_dist_.mutable_data(),
-              losses_.data(),
               seen_.mutable_data(),
+              balls_.data(),
               members_.mutable_data(),
               sq_eps_.mutable_data(),
+              log_eps_.data(),
+              reaches_.data(),
+              sketch_reaches_.data(),
+              inside_.data(),
+              last_central_.data(),
+              nullptr,
               0,
               min_distance,
-              {nullptr, 0, 0, first_of_member_.data(), first_of_row_.data()}};
+              true};
   }
   EntropyPool(const EntropyPool&) = delete;
   EntropyPool& operator=(const EntropyPool&) = delete;
-  ~EntropyPool() { std::free(state_.balls.entries); }
+  ~EntropyPool() {
+    for (const auto& list : balls_) std::free(list.items);
+    for (const auto& list : inside_) std::free(list.items);
+  }
 
   // The first `count` of members and sq_eps are there.
   void start(int64_t count) {
@@ -462,19 +475,26 @@ class EntropyPool {
       require(0 <= state_.members[i] && state_.members[i] < coded_.points().n,
               "members must be in [0, n)");
     }
-    state_.n_members = count;
+    active->entropy_start(coded_.coded(), &state_, count);
   }
 
-  py::tuple refresh(const Indices& rows, int64_t rival_gain, int64_t rival_row, int threads) {
-    require_rows(rows, coded_.points().n, "rows must be int64 [r] in [0, n)");
+  // `picked` are the members, with the central ones as in the refresh of other selections.
+  py::tuple refresh(const PickedCentres& picked, const Indices& central, Indices met,
+                    const Indices& rows, int64_t rival_gain, int64_t rival_row, int threads) {
+    const int64_t n = coded_.points().n;
+    require(met.ndim() == 1 && met.shape(0) == n, "met must be int64 [n]");
+    require_rows(rows, n, "rows must be int64 [r] in [0, n)");
+    const Centres centres = picked.centres(central, met.mutable_data());
+    require(picked.n_points() == n && centres.n == state_.n_members,
+            "centres must be the members of the selection");
     Work work;
     {
       py::gil_scoped_release release;
-      work = active->entropy_refresh(coded_.points(), coded_.codes.codes(), &state_, rows.data(),
-                                     rows.shape(0), {rival_gain, rival_row}, threads);
+      work = active->entropy_refresh(coded_.coded(), &state_, rows.data(), rows.shape(0), centres,
+                                     {rival_gain, rival_row}, threads);
     }
-    if (work.canonical < 0) throw std::bad_alloc();
-    return py::make_tuple(work.filtered, work.canonical);
+    if (!state_.enough_memory) throw std::bad_alloc();
+    return py::make_tuple(work.filtered, work.passed, work.canonical);
   }
 
   py::tuple pick(const Indices& rows, int64_t rival_gain, int64_t rival_row, Doubles sq_radii) {
@@ -487,15 +507,18 @@ class EntropyPool {
     int64_t count;
     {
       py::gil_scoped_release release;
-      count = active->entropy_pick(coded_.points(), coded_.codes.codes(), &state_, rows.data(),
-                                   rows.shape(0), {rival_gain, rival_row}, sq_radii.shape(0), radii,
-                                   &work);
+      count = active->entropy_pick(coded_.coded(), &state_, rows.data(), rows.shape(0),
+                                   {rival_gain, rival_row}, sq_radii.shape(0), radii, &work);
     }
-    if (count < 0) throw std::bad_alloc();
+    if (!state_.enough_memory) throw std::bad_alloc();
     return py::make_tuple(count, work.filtered, work.canonical);
   }
 
-  int64_t balls() const { return state_.balls.count; }
+  int64_t balls() const {
+    int64_t count = 0;
+    for (const auto& list : inside_) count += list.count;
+    return count;
+  }
 
  private:
   const py::object object_;
@@ -505,9 +528,12 @@ class EntropyPool {
   Indices seen_;
   Indices members_;
   Doubles sq_eps_;
-  std::vector<int64_t> losses_;
-  std::vector<int64_t> first_of_row_;
-  std::vector<int64_t> first_of_member_;
+  std::vector<fastsel::List<fastsel::Ball>> balls_;
+  std::vector<int64_t> log_eps_;
+  std::vector<float> reaches_;
+  std::vector<float> sketch_reaches_;
+  std::vector<fastsel::List<fastsel::Inside>> inside_;
+  std::vector<int64_t> last_central_;
   EntropyState state_;
 };
 
@@ -583,7 +609,8 @@ PYBIND11_MODULE(_core_cpu, m) {
            py::arg("seen").noconvert(), py::arg("members").noconvert(),
            py::arg("sq_eps").noconvert(), py::arg("min_distance"))
       .def("start", &EntropyPool::start, py::arg("count"))
-      .def("refresh", &EntropyPool::refresh, py::arg("rows").noconvert(), py::arg("rival_gain"),
+      .def("refresh", &EntropyPool::refresh, py::arg("members"), py::arg("central").noconvert(),
+           py::arg("met").noconvert(), py::arg("rows").noconvert(), py::arg("rival_gain"),
            py::arg("rival_row"), py::arg("threads"))
       .def("pick", &EntropyPool::pick, py::arg("rows").noconvert(), py::arg("rival_gain"),
            py::arg("rival_row"), py::arg("sq_radii").noconvert())

@@ -137,33 +137,29 @@ inline double inner_product(const X& x, const Y& y, int64_t dim) {
   return sum_lanes(sum);
 }
 
-// The logarithm of log_sq_dists in fastsel/canonical.py, which tells the reasons, of a squared
-// distance above 0, in units of 2^-40.
-inline int64_t log_sq_dist(double value) {
-  int64_t exponent = 0;
-  if (value < 0x1p-1022) {  // subnormal
-    value *= 0x1p60;
-    exponent = -60;
-  }
-  uint64_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  exponent += static_cast<int64_t>(bits >> 52) - 1022;
-  bits = (bits & 0x000ffffffffffc00u) | 0x3fe0000000000000u;  // 43 bits of [1/2, 1)
-  double fraction;
-  std::memcpy(&fraction, &bits, sizeof fraction);
-  if (fraction < 0.7071067811865476) {
-    fraction *= 2.0;
-    --exponent;
-  }
-  const double s = (fraction - 1.0) / (fraction + 1.0);
-  const double square = s * s;
-  double series = 2.8853900817779268 / 21.0;
+typedef int64_t Longs __attribute__((vector_size(kLanes * sizeof(int64_t))));
+
+// The logarithms of log_sq_dists in fastsel/canonical.py, which tells the reasons, of squared
+// distances above 0, in units of 2^-40.
+inline Longs log_sq_dists(Lanes values) {
+  const Longs subnormal = values < 0x1p-1022;
+  const Longs bits = (Longs)(subnormal ? values * 0x1p60 : values);
+  Longs exponents = (bits >> 52) - 1022 - (subnormal & 60);
+  Lanes fractions = (Lanes)((bits & 0x000ffffffffffc00) | 0x3fe0000000000000);  // of [1/2, 1)
+  const Longs low = fractions < 0.7071067811865476;
+  fractions = low ? fractions * 2.0 : fractions;
+  exponents += low;  // -1 where true
+  const Lanes s = (fractions - 1.0) / (fractions + 1.0);
+  const Lanes square = s * s;
+  Lanes series = 2.8853900817779268 / 21.0 - Lanes{};
   for (int64_t power = 19; power > 0; power -= 2) {
     series = series * square + 2.8853900817779268 / static_cast<double>(power);
   }
   constexpr double kRounder = 0x1.8p52;  // added and subtracted, rounds to the nearest integer
-  const double units = (series * s * 0x1p40 + kRounder) - kRounder;
-  return static_cast<int64_t>(units) + exponent * (int64_t{1} << 40);
+  const Lanes units = (series * s * 0x1p40 + kRounder) - kRounder;
+  return __builtin_convertvector(units, Longs) + exponents * (int64_t{1} << 40);
 }
+
+inline int64_t log_sq_dist(double value) { return log_sq_dists(value - Lanes{})[0]; }
 
 }  // namespace fastsel::FASTSEL_LEVEL

@@ -37,7 +37,7 @@ from fastsel.gains import LAST, NEVER
 from fastsel.points import Points, to_host
 from fastsel.progress import Progress
 
-# Rows that a round may pick among. More than in schedule.py: they are compared with the picks only,
+# Rows that a round may pick among. More than in schedule.py: a pick is compared with few of them,
 # and the best of those left out is a rival, which ends the round.
 MAX_ACTIVE = 4096
 
@@ -54,6 +54,7 @@ class Record:
     refreshed: int = 0  # rows brought up to date, over all rounds
     active: int = 0  # rows compared with each other, over all rounds
     refresh_pairs: int = 0  # pairs that the filter looked at in refreshes
+    passed_pairs: int = 0  # those of them that passed the sketch, where there is one
     pick_pairs: int = 0  # the same among active rows
     canonical_pairs: int = 0  # those whose canonical distance was computed
     dense_pairs: int = 0  # those that the plain loop computes: points times picks
@@ -119,8 +120,8 @@ class EntropyState:
         return None if self.gains[row] == NEVER else (row, float(self.sq_dist[row]))
 
     def leaders(self, size: int) -> tuple[npt.NDArray[np.int64], tuple[int, int]]:
-        """The first `size` by gain, ascending in index, and the next one: the rival."""
-        return schedule.leaders(self.gains, size, NEVER)
+        """About the first `size` by gain, ascending in index, and the next one: the rival."""
+        return schedule.rough_leaders(self.gains, size, NEVER)
 
     def active(
         self, rows: npt.NDArray[np.int64], rival: tuple[int, int], room: int
@@ -221,10 +222,10 @@ class GreedyEntropy:
     def _round(self) -> None:
         record, clock, state = self.record, time.perf_counter, self.state
         begin = clock()
-        size = min(schedule.MAX_REFRESHED, max(schedule.MIN_REFRESHED, 2 * self.count))
+        size = schedule.refreshed(self.points.n, self.count)
         rows, rival = state.leaders(size)
         leaders_at = clock()
-        filtered, evaluated = self._pool.refresh(rows, rival)
+        filtered, passed, evaluated = self._pool.refresh(rows, rival)
         refresh_at = clock()
         room = min(MAX_ACTIVE, max(schedule.FEWEST_ACTIVE, self.count // 2))
         active, rival = state.active(rows, rival, room)
@@ -232,6 +233,7 @@ class GreedyEntropy:
         record.refreshed += len(rows)
         record.active += len(active)
         record.refresh_pairs += filtered
+        record.passed_pairs += passed
         record.canonical_pairs += evaluated
         record.leaders_seconds += leaders_at - begin
         record.refresh_seconds += refresh_at - leaders_at

@@ -240,9 +240,7 @@ class Greedy(Selection):
     def _round(self, min_distance: float) -> None:
         record, clock, state = self.record, time.perf_counter, self.state
         begin = clock()
-        least = MIN_REFRESHED if self.points.n < LARGE else MIN_REFRESHED_LARGE
-        size = min(MAX_REFRESHED, max(least, 2 * self.count))
-        rows, rival = state.leaders(size)
+        rows, rival = state.leaders(refreshed(self.points.n, self.count))
         leaders_at = clock()
         filtered, passed, evaluated = self._pool.refresh(rows, state.keys, state.seen, rival)
         refresh_at = clock()
@@ -267,6 +265,12 @@ class Greedy(Selection):
         record.pick_pairs += filtered
         record.canonical_pairs += evaluated
         record.pick_seconds += clock() - refresh_at
+
+
+def refreshed(n: int, picked: int) -> int:
+    """How many of n points a round looks at when so many are picked."""
+    least = MIN_REFRESHED if n < LARGE else MIN_REFRESHED_LARGE
+    return min(MAX_REFRESHED, max(least, 2 * picked))
 
 
 def bytes_needed(backend: ModuleType, points: Points, capacity: int, active: int) -> int:
@@ -301,8 +305,8 @@ def beats(
 
 
 def rough_leaders(
-    keys: npt.NDArray[np.float64], size: int
-) -> tuple[npt.NDArray[np.int64], tuple[float, int]]:
+    keys: npt.NDArray[Any], size: int, selected: Any = SELECTED
+) -> tuple[npt.NDArray[np.int64], tuple[Any, int]]:
     """As `leaders`, but only about `size` points, and a rival that no other point comes before.
 
     For a fraction of the time. The cut is that of a sample, which ties and order can mislead: then
@@ -313,9 +317,10 @@ def rough_leaders(
     if 0 < place < len(sample):
         cut = np.partition(sample, place)[place]
         rows = np.flatnonzero(keys >= cut)
-        if cut >= 0 and size // 2 <= len(rows) <= 2 * size:
-            return rows, (float(np.nextafter(cut, SELECTED)), -1)
-    return leaders(keys, size)
+        if cut > selected and size // 2 <= len(rows) <= 2 * size:
+            below = cut - 1 if keys.dtype.kind == "i" else np.nextafter(cut, selected)
+            return rows, (below.item(), -1)
+    return leaders(keys, size, selected)
 
 
 def leaders(

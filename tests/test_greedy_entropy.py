@@ -10,8 +10,9 @@ import pytest
 from cases import CASES, LARGE_CASES, case_params
 
 import fastsel
-from fastsel import canonical, greedy_entropy, schedule
+from fastsel import canonical, greedy_entropy, schedule, sketch
 from fastsel.backends import cpu
+from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
 
 
@@ -120,6 +121,21 @@ def test_min_distance_beyond_all(backend):
     assert select(CASES["normal-65x8"], 65, min_distance=1e3, backend=backend)[0].tolist() == [0]
 
 
+@pytest.mark.parametrize("size", [40, 500, 2000])
+@pytest.mark.parametrize("spread", [3, 10**12])
+def test_no_gain_that_is_left_out_beats_the_rival(size, spread):
+    rng = np.random.default_rng(size)
+    gains = rng.integers(-spread, spread, 5000)
+    gains[rng.choice(5000, 1000, replace=False)] = NEVER
+    gains[rng.choice(5000, 100, replace=False)] = LAST
+    rows, rival = schedule.rough_leaders(gains, size, NEVER)
+    rest = np.setdiff1d(np.arange(5000), rows)
+    assert size // 2 <= len(rows) <= 2 * size
+    assert (gains[rows] > NEVER).all()
+    assert schedule.beats(gains[rows], rows, rival).all()
+    assert not schedule.beats(gains[rest], rest, rival).any()
+
+
 needs_core = pytest.mark.skipif(bool(cpu.unusable_because()), reason="the native core is not built")
 
 
@@ -187,6 +203,57 @@ def test_size_of_a_round_does_not_change_results(monkeypatch, refreshed, active)
     monkeypatch.setattr(schedule, "MAX_REFRESHED", refreshed)
     monkeypatch.setattr(greedy_entropy, "MAX_ACTIVE", active)
     assert_equal(select(x, 500, backend="cpu"), whole)
+
+
+@needs_core
+@pytest.mark.parametrize(("share", "most"), [(5, 480), (16, 480), (5, 3)])
+def test_central_members_do_not_change_results(monkeypatch, share, most, level):
+    x, whole = large()
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", 33)
+    monkeypatch.setattr(cpu, "CENTRAL_SHARE", share)
+    monkeypatch.setattr(cpu, "MAX_CENTRAL", most)
+    pools = []
+
+    class Kept(cpu.EntropyPool):
+        def __init__(self, *args):
+            super().__init__(*args)
+            pools.append(self)
+
+    monkeypatch.setattr(cpu, "EntropyPool", Kept)
+    picks, radii = select(x, 200, backend="cpu")
+    assert_equal((picks, radii), (whole[0][:200], whole[1][:200]))
+    (pool,) = pools
+    # Met out of order: by points that have not seen all members before those.
+    assert (pool._met > pool._seen).sum() > 100
+
+
+@needs_core
+@pytest.mark.parametrize("sketched", [False, True])
+def test_a_bound_that_is_too_tight_is_caught(monkeypatch, sketched):
+    """An error that is stated too small leaves out members whose ball a candidate lies in."""
+    if sketched:
+        monkeypatch.setattr(sketch, "MIN_WORK", 0)
+    coded = cpu._coded
+    spoilt = []
+
+    def overconfident(*args):
+        result = coded(*args)
+        codes = result.sketch if sketched else result.codes
+        if codes is None:  # of the few rows that are members at the start
+            return result
+        errors = codes.errors
+        np.subtract(errors, np.float32(0.03), out=errors)
+        spoilt.append(errors)
+        return result
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 10)) @ rng.normal(size=(10, 96))
+    x = (x + 0.05 * rng.normal(size=x.shape)).astype(np.float32)
+    monkeypatch.setattr(cpu, "_coded", overconfident)
+    picks, radii = select(x, 300, backend="cpu")
+    assert spoilt
+    with pytest.raises(AssertionError):
+        certify(x, picks, radii, checks=5)
 
 
 @needs_core

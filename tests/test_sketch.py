@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import oracle
 import pytest
@@ -10,7 +12,7 @@ from certificate import certify_greedy
 from hypothesis import given, settings
 
 import fastsel
-from fastsel import canonical, filter, sketch
+from fastsel import canonical, filter, schedule, sketch
 from fastsel.backends import cpu
 from fastsel.points import as_points
 
@@ -94,6 +96,32 @@ def test_picks_with_a_sketch_are_the_oracle_s(monkeypatch, case, threads, level)
     m = min(len(x), 200)
     expected = oracle.greedy(x, m)
     picks, radii = fastsel.greedy_select(x, m, return_distances=True, backend="cpu")
+    assert bases
+    np.testing.assert_array_equal(picks, expected[0])
+    np.testing.assert_array_equal(radii, expected[1])
+
+
+@functools.cache
+def greedy_entropy(case):
+    return oracle.greedy_entropy(CASES[case], min(len(CASES[case]), 100))
+
+
+# Rounds so small that rows wait long enough for the central members to be met first.
+@pytest.mark.parametrize(("threads", "refreshed"), [(1, 7), (3, 2048)])
+@pytest.mark.parametrize("case", case_params(max_n=200))
+def test_entropy_picks_with_a_sketch_are_the_oracle_s(monkeypatch, case, threads, refreshed, level):
+    bases = sketched(monkeypatch)
+    monkeypatch.setattr(cpu, "threads", lambda: threads)
+    monkeypatch.setattr(cpu, "CENTRAL_SHARE", 8)
+    monkeypatch.setattr(schedule, "MAX_REFRESHED", refreshed)
+    expected = greedy_entropy(case)
+    picks, radii = fastsel.greedy_select(
+        CASES[case],
+        len(expected[0]),
+        objective="entropy",
+        return_distances=True,
+        backend="cpu",
+    )
     assert bases
     np.testing.assert_array_equal(picks, expected[0])
     np.testing.assert_array_equal(radii, expected[1])

@@ -16,7 +16,7 @@ struct Usable {
   add({#level, level::min_update, level::knn, level::knn_rounds, level::foresee,                \
        level::sort_neighbours, level::encode, level::project, level::principal, level::refresh, \
        level::pick, level::accept, level::filter_matrix, level::matrix_stride,                  \
-       level::entropy_refresh, level::entropy_pick})
+       level::entropy_start, level::entropy_refresh, level::entropy_pick})
 #ifdef FASTSEL_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

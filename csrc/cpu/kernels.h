@@ -25,37 +25,45 @@ struct Work {
   int64_t passed = 0;  // pairs that passed the sketch
 };
 
-// A candidate within the ball of a member of the selection: nearer to it than its nearest other
-// member. Entries are linked by member and by candidate.
-struct Inside {
-  double sq_dist;
-  int64_t row;
-  int64_t member;
-  int64_t next_of_member;  // -1: the last
-  int64_t next_of_row;
-};
-
-// Entries of all balls. Those that a shrinking ball leaves outside, or whose candidate was picked,
-// are dead; they go when room is needed.
-struct Balls {
-  Inside* entries;  // from malloc
+// A list in memory from malloc.
+template <class T>
+struct List {
+  T* items;
   int64_t count;
   int64_t capacity;
-  int64_t* first_of_member;  // [members]
-  int64_t* first_of_row;     // [n]
 };
 
-// A greedy entropy selection; fastsel/greedy_entropy.py tells what these mean.
+// A ball that a candidate lies in: the member is nearer to it than to its nearest other member.
+struct Ball {
+  double sq_dist;
+  int64_t member;
+};
+
+// The same as the member keeps it, with the logarithm of the squared distance.
+struct Inside {
+  int64_t log;
+  int64_t row;
+};
+
+// A greedy entropy selection; fastsel/greedy_entropy.py tells what these mean. Entries of lists
+// are dead where the ball has shrunk and leaves them outside, or where the candidate was picked;
+// they go when room is needed.
 struct EntropyState {
-  int64_t* gains;    // [n]
-  double* sq_dist;   // [n]
-  int64_t* losses;   // [n]
-  int64_t* seen;     // [n]
-  int64_t* members;  // rows of points
-  double* sq_eps;    // [members]
+  int64_t* gains;     // [n]
+  double* sq_dist;    // [n]
+  int64_t* seen;      // [n]
+  List<Ball>* balls;  // [n]
+  int64_t* members;   // rows of points, as all that follow [members]
+  double* sq_eps;
+  int64_t* log_eps;       // their logarithms
+  float* reaches;         // of the balls, to the codes
+  float* sketch_reaches;  // and to those of the sketches, if there are any
+  List<Inside>* inside;
+  int64_t* last_central;  // members at the last refresh where it was a central one; 0: at none
+  const int64_t* met;     // [n] as in Centres
   int64_t n_members;
   double min_distance;
-  Balls balls;
+  bool enough_memory;  // what lacks an entry is of no use
 };
 
 // The best candidate that is not being looked at, as Rival, by gain.
@@ -180,19 +188,23 @@ using FilterMatrix = void(const Codes& codes, const int64_t* rows, int64_t n_row
                           float* out, int threads);
 using MatrixStride = int64_t(int64_t n_rows);
 
-// Applies to each of the listed rows, ascending by what they have seen, the members it has not
-// seen: its distance, its balls, its gain. A row is dropped, partly refreshed, as soon as it no
-// longer beats the rival.
-using EntropyRefresh = Work(const Matrix& points, const Codes& codes, EntropyState* state,
-                            const int64_t* rows, int64_t n_rows, GainRival rival, int threads);
+// Makes members of the next `count` of them, whose sq_eps are there, before any candidate has seen
+// them.
+using EntropyStart = void(const Coded& points, EntropyState* state, int64_t count);
 
-// Picks among the listed rows, ascending, which have seen every member: the row of largest gain, as
-// long as it beats the rival, at most max_picks times. Rows that are not listed may gain from a
-// ball that shrinks: the rival becomes the best of them if they beat it. Returns the number of
-// picks, which are new members, with their squared distance to those before them.
-using EntropyPick = int64_t(const Matrix& points, const Codes& codes, EntropyState* state,
-                            const int64_t* rows, int64_t n_rows, GainRival rival, int64_t max_picks,
-                            double* sq_radii, Work* work);
+// As Refresh, with the members for centres: brings the distance of each
+// of the listed rows, its balls and its gain up to date.
+using EntropyRefresh = Work(const Coded& points, EntropyState* state, const int64_t* rows,
+                            int64_t n_rows, const Centres& members, GainRival rival, int threads);
+
+// Picks among the listed rows: the row of largest gain, once it has seen every member, as long as
+// it beats the rival, at most max_picks times. Rows that are not listed may gain from a ball that
+// shrinks: where they beat the rival they are listed too, or the rival becomes the best of them.
+// Returns the number of picks, which are new members, with their squared distance to those before
+// them.
+using EntropyPick = int64_t(const Coded& points, EntropyState* state, const int64_t* rows,
+                            int64_t n_rows, GainRival rival, int64_t max_picks, double* sq_radii,
+                            Work* work);
 
 #define FASTSEL_DECLARE(level)    \
   namespace level {               \
@@ -209,6 +221,7 @@ using EntropyPick = int64_t(const Matrix& points, const Codes& codes, EntropySta
   Accept accept;                  \
   FilterMatrix filter_matrix;     \
   MatrixStride matrix_stride;     \
+  EntropyStart entropy_start;     \
   EntropyRefresh entropy_refresh; \
   EntropyPick entropy_pick;       \
   }
@@ -233,6 +246,7 @@ struct Kernels {
   Accept* accept;
   FilterMatrix* filter_matrix;
   MatrixStride* matrix_stride;
+  EntropyStart* entropy_start;
   EntropyRefresh* entropy_refresh;
   EntropyPick* entropy_pick;
 };

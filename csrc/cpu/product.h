@@ -170,29 +170,4 @@ inline Tile product(const int32_t* points, const int32_t* centres, const int32_t
   return tile;
 }
 
-struct TileRow {
-  Ints sums[kTileVecs];
-};
-
-// The same with a single centre, words [steps]. Two chains of sums hide the latency of one.
-inline TileRow row_product(const int32_t* points, const int32_t* centre, int32_t first_sum,
-                           int64_t steps) {
-  TileRow row;
-  Ints odd[kTileVecs] = {};
-  for (int64_t v = 0; v < kTileVecs; ++v) row.sums[v] = first_sum - Ints{};
-  const auto add = [&](Ints* sums, int64_t k) {
-    for (int64_t v = 0; v < kTileVecs; ++v) {
-      sums[v] = step(sums[v], load<Ints>(points + k * kTileCols + v * kVec), centre[k] - Ints{});
-    }
-  };
-  int64_t k = 0;
-  for (; k + 2 <= steps; k += 2) {
-    add(row.sums, k);
-    add(odd, k + 1);
-  }
-  if (k < steps) add(odd, k);
-  for (int64_t v = 0; v < kTileVecs; ++v) row.sums[v] += odd[v];
-  return row;
-}
-
 }  // namespace fastsel::FASTSEL_LEVEL

@@ -120,21 +120,8 @@ def _calls(
     return np.split(rows[order], np.flatnonzero(np.diff(work // CALL_WORK)) + 1)
 
 
-class Pool:
-    """Candidates of a selection: the primitives of the lazy schedule."""
-
-    @staticmethod
-    def bytes_needed(points: Points, capacity: int, active: int) -> int:
-        """Memory of a pool, its picks, and calls of `pick` with that many rows."""
-        depth = -(-points.dim // 4) * 4
-        row = depth + 12 + max([d + 12 for d in depths(points.dim)], default=0)
-        codes = points.n * (row + 8) + capacity * (row + 8)
-        matrix = active * (4 * active + 2 * depth + 512)
-        panels_per_thread = 160 * depth + (1 << 20)
-        elements = max(SAMPLE_ELEMENTS, MIN_SAMPLE_ROWS * points.dim)
-        sampled = 28 * min(elements, points.n * points.dim)
-        trial = 12 * QUERIES * MAX_ROWS if depths(points.dim) else 0
-        return codes + max(matrix + threads() * panels_per_thread, sampled + trial)
+class _Candidates:
+    """Candidates of a selection and what was picked of them, both with their codes."""
 
     def __init__(self, points: Points, capacity: int) -> None:
         self._core = _native()
@@ -171,6 +158,23 @@ class Pool:
         sq_norms = np.concatenate([self._central_sq_norms, sq_norms])
         nearest = np.argsort(sq_norms, kind="stable")[:room]
         self._central, self._central_sq_norms = positions[nearest], sq_norms[nearest]
+
+
+class Pool(_Candidates):
+    """Candidates of a selection: the primitives of the lazy schedule."""
+
+    @staticmethod
+    def bytes_needed(points: Points, capacity: int, active: int) -> int:
+        """Memory of a pool, its picks, and calls of `pick` with that many rows."""
+        depth = -(-points.dim // 4) * 4
+        row = depth + 12 + max([d + 12 for d in depths(points.dim)], default=0)
+        codes = points.n * (row + 8) + capacity * (row + 8)
+        matrix = active * (4 * active + 2 * depth + 512)
+        panels_per_thread = 160 * depth + (1 << 20)
+        elements = max(SAMPLE_ELEMENTS, MIN_SAMPLE_ROWS * points.dim)
+        sampled = 28 * min(elements, points.n * points.dim)
+        trial = 12 * QUERIES * MAX_ROWS if depths(points.dim) else 0
+        return codes + max(matrix + threads() * panels_per_thread, sampled + trial)
 
     def settle(self) -> None:
         """Wait until keys are as the last `refresh` leaves them: they are."""
@@ -238,7 +242,7 @@ class Pool:
         return int(count), int(filtered), int(canonical)
 
 
-class EntropyPool:
+class EntropyPool(_Candidates):
     """Candidates of a greedy entropy selection, over the arrays of its caller.
 
     gains int64, sq_dist float64, seen int64, all [N]; members int64, sq_eps float64, of the
@@ -255,28 +259,29 @@ class EntropyPool:
         sq_eps: npt.NDArray[np.float64],
         min_distance: float,
     ) -> None:
-        (coded,) = encode(points)
-        self._dim = points.dim
+        super().__init__(points, len(members))
         self._seen = seen
-        self._pool = _native().EntropyPool(
-            coded, gains, sq_dist, seen, members, sq_eps, min_distance
+        self._members = members
+        self._pool = self._core.EntropyPool(
+            self._coded, gains, sq_dist, seen, members, sq_eps, min_distance
         )
-        self._count = 0
 
     def start(self, count: int) -> None:
         """Say that the first `count` members and their sq_eps are there."""
         self._pool.start(count)
-        self._count = count
+        self.append(self._members[:count])
 
-    def refresh(self, rows: npt.NDArray[np.int64], rival: tuple[int, int]) -> tuple[int, int]:
+    def refresh(self, rows: npt.NDArray[np.int64], rival: tuple[int, int]) -> tuple[int, int, int]:
         """Apply to `rows` the members they have not seen; see csrc/cpu/kernels.h.
 
-        Returns how many pairs were filtered and how many computed canonically.
+        Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
-        total = np.zeros(2, np.int64)
+        total = np.zeros(3, np.int64)
         for part in _calls(rows, self._count - self._seen[rows], self._dim):
-            total += self._pool.refresh(part, *rival, threads())
-        return int(total[0]), int(total[1])
+            total += self._pool.refresh(
+                self._centres, self._central, self._met, part, *rival, threads()
+            )
+        return int(total[0]), int(total[1]), int(total[2])
 
     def pick(
         self,
@@ -289,7 +294,7 @@ class EntropyPool:
         Returns the number of picks, of pairs filtered and of pairs computed canonically.
         """
         count, filtered, canonical = self._pool.pick(rows, *rival, sq_radii)
-        self._count += count
+        self.append(self._members[self._count : self._count + count])
         return int(count), int(filtered), int(canonical)
 
     @property

@@ -162,7 +162,7 @@ class EntropyPool:
         """Say that the first `count` members and their sq_eps are there."""
         self._count = count
 
-    def refresh(self, rows: npt.NDArray[np.int64], rival: tuple[int, int]) -> tuple[int, int]:
+    def refresh(self, rows: npt.NDArray[np.int64], rival: tuple[int, int]) -> tuple[int, int, int]:
         """Apply to `rows` the members they have not seen; see csrc/cpu/kernels.h."""
         pairs = 0
         for row in rows.tolist():
@@ -172,7 +172,7 @@ class EntropyPool:
             self._meet(row, unseen, canonical.sq_dists(features, here))
             self._seen[row] = self._count
             pairs += len(unseen)
-        return 0, pairs
+        return 0, 0, pairs
 
     def pick(
         self,

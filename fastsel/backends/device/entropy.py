@@ -159,10 +159,10 @@ class EntropyPool:
         """How many pairs of a candidate and a ball it lies in are kept, dead ones among them."""
         return int(self._entries.list.size.item())
 
-    def refresh(self, rows: Tensor, rival: tuple[Tensor, Tensor]) -> tuple[int, int]:
+    def refresh(self, rows: Tensor, rival: tuple[Tensor, Tensor]) -> tuple[int, int, int]:
         """Apply to `rows` the members they have not seen.
 
-        Returns how many pairs were filtered and how many computed canonically.
+        Returns how many pairs were filtered, passed a sketch, and were computed canonically.
         """
         saw, order = torch.where(self._gains[rows] > NEVER, self._seen[rows], self._count).sort()
         rows = rows[order]
@@ -170,7 +170,7 @@ class EntropyPool:
         for part, first in _parts(saw.cpu().numpy(), self._count):
             filtered += 3 * len(rows[part]) * (self._count - first)
             evaluated += self._meet(rows[part], first)
-        return filtered, evaluated
+        return filtered, 0, evaluated
 
     def _meet(self, rows: Tensor, first: int) -> int:
         """Apply the members from that one on to rows that have seen those before it."""
