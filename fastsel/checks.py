@@ -112,6 +112,6 @@ def points(name: str, value: Any, metric: str, dim: int | None = None) -> Points
 def _norms(checked: Points) -> Any:
     if not checked.is_tensor:
         return canonical.norms(checked)
-    from fastsel.backends import torch_ops  # torch is loaded: it made the tensor
+    from fastsel.backends import torch_canonical  # torch is loaded: it made the tensor
 
-    return torch_ops.norms(checked.data)
+    return torch_canonical.norms(checked.data)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastsel.backends.torch_ops import Balls
+from fastsel.backends.torch_entropy_ops import Balls
 from fastsel.kernels.canonical import pair_sq_dist
 from fastsel.kernels.entropy import LAST, append, log_sq_dist
 from fastsel.kernels.launch import blocks, norms_or_data, on_device_of
@@ -69,7 +69,7 @@ def enter_balls(
     gains: Tensor,
     balls: Balls,
 ) -> None:
-    """As in fastsel/backends/torch_ops.py."""
+    """As in fastsel/backends/torch_entropy_ops.py."""
     cut = tile("enter_balls", gains)
     with on_device_of(gains):
         enter_balls_kernel[(min(PROGRAMS, blocks(len(pairs), cut.rows)),)](

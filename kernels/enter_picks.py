@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastsel.backends.torch_ops import Balls
+from fastsel.backends.torch_entropy_ops import Balls
 from fastsel.kernels.entropy import NEVER, append, log_sq_dist
 from fastsel.kernels.launch import blocks, on_device_of
 from fastsel.kernels.tiles import tile
@@ -48,7 +48,7 @@ def enter_picks(
     first: int,
     balls: Balls,
 ) -> None:
-    """As in fastsel/backends/torch_ops.py."""
+    """As in fastsel/backends/torch_entropy_ops.py."""
     cut = tile("enter_picks", gains)
     with on_device_of(gains):
         enter_picks_kernel[(blocks(len(rows), cut.rows), len(places))](

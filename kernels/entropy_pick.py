@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastsel.backends.torch_ops import Runs
+from fastsel.backends.torch_entropy_ops import Runs
 from fastsel.kernels.entropy import LAST, NEVER, log_sq_dist, rise_of
 from fastsel.kernels.launch import on_device_of
 from fastsel.kernels.tiles import tile
@@ -167,7 +167,7 @@ def entropy_pick(
     places: Tensor,
     counts: Tensor,
 ) -> None:
-    """As in fastsel/backends/torch_ops.py."""
+    """As in fastsel/backends/torch_entropy_ops.py."""
     cut = tile("entropy_pick", gains)
     with on_device_of(gains):
         entropy_pick_kernel[(1,)](

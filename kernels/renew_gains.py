@@ -27,7 +27,7 @@ def renew_gains_kernel(rows, before, n, sq_dist, least, gains, ROWS: tl.constexp
 
 
 def renew_gains(rows: Tensor, before: Tensor, sq_dist: Tensor, least: float, gains: Tensor) -> None:
-    """As in fastsel/backends/torch_ops.py."""
+    """As in fastsel/backends/torch_entropy_ops.py."""
     cut = tile("renew_gains", gains)
     with on_device_of(gains):
         renew_gains_kernel[(blocks(len(rows), cut.rows),)](

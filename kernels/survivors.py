@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastsel.backends.torch_ops import Codes
+from fastsel.backends.torch_codes import Codes
 from fastsel.kernels.filter import filtered, passed_over, product
 from fastsel.kernels.launch import blocks, on_device_of
 from fastsel.kernels.tiles import tile

@@ -18,7 +18,7 @@ class Tile(NamedTuple):
     """What a program takes, and the options it is compiled with.
 
     rows and cols: of a tile of pairs, or rows alone where the operation has no tile. depth: bytes
-    of a code in a step of a product, a divisor of torch_ops.CODE_UNIT.
+    of a code in a step of a product, a divisor of torch_codes.CODE_UNIT.
     """
 
     rows: int

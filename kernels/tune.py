@@ -15,7 +15,7 @@ import triton
 from triton.testing import do_bench
 
 from fastsel import kernels
-from fastsel.backends.torch_ops import CODE_UNIT, Codes
+from fastsel.backends.torch_codes import CODE_UNIT, Codes
 from fastsel.kernels.launch import INTERPRETED
 from fastsel.kernels.tiles import TILES, Tile, newest
 

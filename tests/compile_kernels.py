@@ -23,7 +23,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction, mangle_type
 
-from fastsel.backends.torch_ops import Balls, Codes, Runs
+from fastsel.backends.torch_codes import Codes
+from fastsel.backends.torch_entropy_ops import Balls, Runs
 from fastsel.kernels.tiles import TILES
 from fastsel.points import Points
 

@@ -11,7 +11,7 @@ from cases import CASES
 from devices import PLACES, torch
 
 from fastsel import canonical
-from fastsel.backends import torch_ops
+from fastsel.backends import torch_canonical, torch_codes, torch_entropy_ops
 from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
 
@@ -37,7 +37,7 @@ def points_of(x, device, dtype="float64", cosine=False):
     wide = data.double().cpu().numpy()
     if not cosine:
         return Points(data), wide
-    return Points(data, torch_ops.norms(data)), oracle.unit_rows(wide)
+    return Points(data, torch_canonical.norms(data)), oracle.unit_rows(wide)
 
 
 def nan(shape, device, dtype=torch.float64):
@@ -66,7 +66,7 @@ def test_min_update(place, case, dtype, cosine):
     before = np.where(np.arange(len(wide)) % 3 == 0, expected / 2, np.inf)
     before[::4] = -1.0
     keys = torch.from_numpy(before.copy()).to(device)
-    row = torch_ops.wide_rows(points, slice(points.n - 1, points.n))[0]
+    row = torch_canonical.wide_rows(points, slice(points.n - 1, points.n))[0]
     operations.min_update(points, row, keys)
     same(keys, np.minimum(before, expected))
 
@@ -249,8 +249,8 @@ def test_sq_dist_matrix(place, case, dtype, cosine):
 def coded(x, device):
     """Codes of the rows, and their radii: distances times scale."""
     points, wide = points_of(x, device)
-    shift, scale = torch_ops.frame(points)
-    codes = torch_ops.encode(points, shift, scale)
+    shift, scale = torch_codes.frame(points)
+    codes = torch_codes.encode(points, shift, scale)
     return codes, np.sqrt(oracle.sq_dists(wide, wide)) * scale
 
 
@@ -497,7 +497,7 @@ def runs_of(entries, side, n, device):
     logs = [entry[2] for entry in entries]
     first = np.searchsorted(keys, np.arange(n + 1))
     unused = np.array([-7], np.int32)
-    return torch_ops.Runs(
+    return torch_entropy_ops.Runs(
         int64(first, device),
         torch.from_numpy(np.concatenate([others, unused])).to(device),
         int64([*logs, -7], device),
@@ -507,7 +507,7 @@ def runs_of(entries, side, n, device):
 def empty_balls(capacity, device, begin):
     numbers = torch.full((2, capacity), -7, dtype=torch.int32, device=device)
     logs = torch.full((capacity,), -7, dtype=torch.int64, device=device)
-    return torch_ops.Balls(*numbers, logs, count_of(begin, device))
+    return torch_entropy_ops.Balls(*numbers, logs, count_of(begin, device))
 
 
 def entries_of(balls, begin):
@@ -678,7 +678,7 @@ def test_entropy_pick(place, case, share, capacity, least):
 
 def test_logarithms_equal_the_canonical_ones():
     values = special_distances()
-    same(torch_ops.log_sq_dists(torch.from_numpy(values)), canonical.log_sq_dists(values))
+    same(torch_canonical.log_sq_dists(torch.from_numpy(values)), canonical.log_sq_dists(values))
 
 
 @pytest.mark.parametrize("case", ["normal-63x320", "scales", "translated", "zeros", "normal-1x1"])
@@ -686,9 +686,9 @@ def test_codes_bound_their_errors(case):
     """As csrc/cpu/filter.h needs them, made by torch."""
     x = CASES[case]
     points, _ = points_of(x, "cpu")
-    shift, scale = torch_ops.frame(points)
-    codes = torch_ops.encode(points, shift, scale)
-    assert codes.values.shape[1] % torch_ops.CODE_UNIT == 0
+    shift, scale = torch_codes.frame(points)
+    codes = torch_codes.encode(points, shift, scale)
+    assert codes.values.shape[1] % torch_codes.CODE_UNIT == 0
     assert not codes.values[:, x.shape[1] :].any()
     values = codes.values[:, : x.shape[1]].double().numpy()
     decoded = values * codes.scales.double().numpy()[:, None]
@@ -704,11 +704,11 @@ def test_codes_for_products_are_of_points_on_a_sphere(case):
     """The largest products are the least distances, of rows with one more component."""
     x = CASES[case].astype(np.float64)
     points, _ = points_of(x, "cpu")
-    shift, scale = torch_ops.frame(points, centred=False)
+    shift, scale = torch_codes.frame(points, centred=False)
     assert not shift.any()
     images, decoded, squares = {}, {}, {}
     for role in ("query", "point"):
-        codes = torch_ops.encode(points, shift, scale, role)
+        codes = torch_codes.encode(points, shift, scale, role)
         values = codes.values[:, : x.shape[1]].double().numpy()
         decoded[role] = values * codes.scales.double().numpy()[:, None]
         images[role] = x * scale
@@ -737,13 +737,13 @@ def test_an_error_stated_too_small_is_caught(monkeypatch):
     x = np.random.default_rng(0).normal(size=(2000, 24)).astype(np.float32)
     expected = fastsel.greedy_select(x, 500, backend="reference")
     np.testing.assert_array_equal(fastsel.greedy_select(x, 500, backend="torch"), expected)
-    encode = torch_ops.encode
+    encode = torch_codes.encode
 
     def overconfident(*args):
         codes = encode(*args)
         return codes._replace(errors=codes.errors - 0.01)
 
-    monkeypatch.setattr(torch_ops, "encode", overconfident)
+    monkeypatch.setattr(torch_codes, "encode", overconfident)
     picks = fastsel.greedy_select(x, 500, backend="torch")
     assert (picks != expected).any()
 
@@ -773,4 +773,4 @@ def test_candidates_of_tuning_are_whole_tiles():
     tune = importlib.import_module("fastsel.kernels.tune")
     candidates = list(tune.candidates())
     assert len(candidates) > 10
-    assert all(torch_ops.CODE_UNIT % tile.depth == 0 for tile in candidates)
+    assert all(torch_codes.CODE_UNIT % tile.depth == 0 for tile in candidates)

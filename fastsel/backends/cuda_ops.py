@@ -15,7 +15,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from fastsel.backends.torch_ops import Balls, Codes, Runs
+from fastsel.backends.torch_codes import Codes
+from fastsel.backends.torch_entropy_ops import Balls, Runs
 from fastsel.points import Points
 
 DTYPES = {

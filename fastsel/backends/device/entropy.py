@@ -25,11 +25,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fastsel.backends import torch_ops
+from fastsel.backends import torch_codes
 from fastsel.backends.device import state
 from fastsel.backends.device.pool import GROUP, MAX_GROUPS
 from fastsel.backends.device.survivors import Survivors, all_pairs, count_of, split
-from fastsel.backends.torch_ops import Balls, Runs
+from fastsel.backends.torch_canonical import log_sq_dists
+from fastsel.backends.torch_entropy_ops import Balls, Runs
 from fastsel.canonical import LOG_OF_ZERO, LOG_UNITS
 from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
@@ -84,7 +85,7 @@ class EntropyState:
     def bound_gains(self, min_distance: float) -> None:
         """Give every candidate the gain that it has if it lies in no ball: an upper bound."""
         known = torch.where(self.sq_dist.isfinite(), self.sq_dist, 1.0)
-        gains = torch.where(self.sq_dist.isfinite(), torch_ops.log_sq_dists(known), self.gains)
+        gains = torch.where(self.sq_dist.isfinite(), log_sq_dists(known), self.gains)
         gains = torch.where(self.sq_dist == 0, LAST, gains)
         self.gains.copy_(torch.where(self.sq_dist <= _least(min_distance), NEVER, gains))
 
@@ -136,8 +137,8 @@ class EntropyPool:
         min_distance: float,
     ) -> None:
         device = points.data.device
-        shift, scale = torch_ops.frame(points)
-        self._codes = torch_ops.encode(points, shift, scale)
+        shift, scale = torch_codes.frame(points)
+        self._codes = torch_codes.encode(points, shift, scale)
         self._points = points
         self._gains, self._sq_dist, self._seen = gains, sq_dist, seen
         self._members, self._sq_eps = members, sq_eps
@@ -152,7 +153,7 @@ class EntropyPool:
         self._count = count
         sq_eps = self._sq_eps[:count]
         # An only member has no ball.
-        self._log_eps[:count] = torch_ops.log_sq_dists(torch.where(sq_eps.isfinite(), sq_eps, 0.0))
+        self._log_eps[:count] = log_sq_dists(torch.where(sq_eps.isfinite(), sq_eps, 0.0))
 
     @property
     def balls(self) -> int:
@@ -181,7 +182,7 @@ class EntropyPool:
         reach = torch.exp2(self._log_eps[first : self._count].double() / (2 * LOG_UNITS))
         # More than the roundings of a logarithm, and of any library's power, take away. The ball of
         # radius 0 has nothing inside.
-        reach = torch_ops.round_up(reach * codes.scale * (1.0 + 2.0**-20))
+        reach = torch_codes.round_up(reach * codes.scale * (1.0 + 2.0**-20))
         reach = torch.where(self._log_eps[first : self._count] > LOG_OF_ZERO, reach, -1.0)
         inside = Survivors(len(members), len(rows), rows.device)
         operations.survivors(
@@ -205,7 +206,7 @@ class EntropyPool:
         group = GROUP * -(-len(members) // (GROUP * MAX_GROUPS))
         upper = sq_dist.new_empty((len(rows), -(-len(members) // group)), dtype=torch.float32)
         self.operations.group_min(codes, rows, codes, members, group, upper)
-        radius = torch_ops.round_up(sq_dist.sqrt() * codes.scale)
+        radius = torch_codes.round_up(sq_dist.sqrt() * codes.scale)
         reach = torch.minimum(radius, upper.amin(dim=1))
         found = Survivors(len(rows), len(members), rows.device)
         self.operations.survivors(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fastsel.backends import torch_ops
+from fastsel.backends import torch_codes, torch_ops
 from fastsel.backends.device.survivors import (
     ByRow,
     Survivors,
@@ -47,10 +47,10 @@ class Neighbours:
             self._codes = _coded_for_products(points, "point")
             self._query_codes = _coded_for_products(queries, "query")
         else:
-            shift, scale = torch_ops.frame(points, *([] if queries is points else [queries]))
-            self._codes = torch_ops.encode(points, shift, scale)
+            shift, scale = torch_codes.frame(points, *([] if queries is points else [queries]))
+            self._codes = torch_codes.encode(points, shift, scale)
             self._query_codes = (
-                self._codes if queries is points else torch_ops.encode(queries, shift, scale)
+                self._codes if queries is points else torch_codes.encode(queries, shift, scale)
             )
         self._all = torch.arange(points.n, device=points.data.device)
         self.trials: list[Trial] = []  # it has no sketches
@@ -100,7 +100,7 @@ class Neighbours:
         # The filter allows for the rounding of a distance, in parts of it; that of the product of
         # two rows of norm 1 is less than (dim / 8 + 10) 2^-53, and counts four times in a square.
         rounding = (self._points.dim / 8 + 10) * 2.0**-50
-        return torch_ops.round_up((reach.double().square() + rounding).sqrt())
+        return torch_codes.round_up((reach.double().square() + rounding).sqrt())
 
     def _nearest(
         self,
@@ -177,6 +177,6 @@ class Neighbours:
         torch_ops.sort_pairs(row, rows, col, found, first, exclude_self, keys, index)
 
 
-def _coded_for_products(points: Points, role: torch_ops.Role) -> torch_ops.Codes:
-    shift, scale = torch_ops.frame(points, centred=False)
-    return torch_ops.encode(points, shift, scale, role)
+def _coded_for_products(points: Points, role: torch_codes.Role) -> torch_codes.Codes:
+    shift, scale = torch_codes.frame(points, centred=False)
+    return torch_codes.encode(points, shift, scale, role)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastsel.backends import torch_ops
+from fastsel.backends import torch_canonical
 from fastsel.points import Points, Subset
 
 
@@ -40,5 +40,5 @@ def min_update(
     operations: ModuleType, points: Points, centres: Points, centre: int, sq_dist: Tensor
 ) -> None:
     """Lower `sq_dist` [N] to the squared distance to row `centre` of `centres`, in place."""
-    row = torch_ops.wide_rows(centres, slice(centre, centre + 1))[0]
+    row = torch_canonical.wide_rows(centres, slice(centre, centre + 1))[0]
     operations.min_update(points, row, sq_dist)

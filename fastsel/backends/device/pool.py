@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fastsel.backends import torch_ops
+from fastsel.backends import torch_codes
 from fastsel.backends.device.state import Rows
 from fastsel.backends.device.survivors import Survivors, all_pairs, count_of, split
 from fastsel.points import Points
@@ -49,14 +49,14 @@ class Pool:
     @staticmethod
     def bytes_needed(points: Points, capacity: int, active: int) -> int:
         """Memory of a pool, its picks, and calls of `pick` with that many rows."""
-        width = -(-points.dim // torch_ops.CODE_UNIT) * torch_ops.CODE_UNIT
+        width = -(-points.dim // torch_codes.CODE_UNIT) * torch_codes.CODE_UNIT
         codes = points.n * (width + 12 + BYTES_PER_POINT) + 24 * capacity
         return codes + 8 * active * active + 64 * points.dim + (1 << 28)
 
     def __init__(self, points: Points, capacity: int) -> None:
         self._points = points
-        shift, scale = torch_ops.frame(points)
-        self._codes = torch_ops.encode(points, shift, scale)
+        shift, scale = torch_codes.frame(points)
+        self._codes = torch_codes.encode(points, shift, scale)
         self._centres = torch.zeros(capacity, dtype=torch.int64, device=points.data.device)
         self._count = 0
         self._pending: _Refreshed | None = None
@@ -110,7 +110,7 @@ class Pool:
 
     def _radius(self, keys: Tensor) -> Tensor:
         """The radii under which a distance lowers the keys."""
-        return torch_ops.round_up(keys.clamp(min=0).sqrt() * self._codes.scale)
+        return torch_codes.round_up(keys.clamp(min=0).sqrt() * self._codes.scale)
 
     def _looked_at(self, first: Tensor) -> Tensor:
         """Pairs of rows and centres in tiles of rows that begin where the first row does."""
