@@ -121,12 +121,20 @@ REDUCTIONS = 6
 BARRIER = 40
 SHARED_ROUND_TRIP = 60
 PICK_ARITHMETIC = 60
+BALL_READS = 6  # from a pick's row to the gains in a ball that shrinks, one after the other
+LOG_OPERATIONS = 36  # float64, of a logarithm
+LOG_CYCLES = 2 * LOG_OPERATIONS * 8  # of two, in a row
+
+# Of greedy entropy, for each refreshed row, as `record` counts them on the processor at N = 65,536,
+# d = 384 and M = 8,192 of the synthetic features: pairs listed for balls.
+BALL_PAIRS = 10
 
 STEP = 64  # bytes of a code in a step of a product
 MATRIX_TILE = 32
 BLOCK_THREADS = {"sq_dist_matrix": 256, "pick": 512, "accept": 512}
 BLOCK_THREADS |= {"min_update": 256, "pair_min": 256, "pair_sq_dists": 256}
 BLOCK_THREADS |= {"by_row": 256, "top_k": 256}
+BLOCK_THREADS |= {"enter_balls": 256, "renew_gains": 256, "enter_picks": 256, "entropy_pick": 512}
 REGISTERS = 65_536
 MAX_THREADS = 2048
 MAX_BLOCKS = 32
@@ -240,6 +248,38 @@ def pick(gpu: Gpu, rows: int, picks: int) -> Cost:
         + PICK_ARITHMETIC
     )
     return Cost(8.0 * rows * picks, 2.0 * rows * picks, picks * cycles / gpu.clock)
+
+
+def entropy_pick(gpu: Gpu, rows: int, picks: int) -> Cost:
+    """The same for gains, of 64 bits, and then the balls that a pick shrinks."""
+    chain = pick(gpu, rows, picks)
+    more = (
+        BALL_READS * L2_LATENCY
+        + REDUCTIONS * REDUCE
+        + BARRIER
+        + LOG_CYCLES  # of rows whose distance falls, which most warps have one of
+    )
+    operations = chain.operations + 2.0 * LOG_OPERATIONS * picks * BLOCK_THREADS["entropy_pick"]
+    return Cost(chain.bytes, operations, chain.seconds + picks * more / gpu.clock)
+
+
+def enter_balls(gpu: Gpu, rows: int, dim: int) -> Cost:
+    """Listed pairs, and a logarithm for each."""
+    count = BALL_PAIRS * rows
+    listed = pairs(gpu, count, dim)
+    return listed._replace(operations=listed.operations + LOG_OPERATIONS * count)
+
+
+def renew_gains(gpu: Gpu, rows: int) -> Cost:
+    """Two distances and a gain of each row, wherever they lie, and two logarithms."""
+    moved = rows * (2.0 * 8 + 3 * 32)
+    return Cost(moved, 2.0 * LOG_OPERATIONS * rows, moved / (gpu.memory * GATHER_SHARE))
+
+
+def enter_picks(gpu: Gpu, rows: int, picks: int) -> Cost:
+    """A row of the matrix for each pick."""
+    moved = 8.0 * rows * picks
+    return Cost(moved, 2.0 * rows * picks, moved / (gpu.memory * MEMORY_SHARE))
 
 
 def pairs(gpu: Gpu, count: int, dim: int) -> Cost:

@@ -18,6 +18,9 @@ TYPICAL = Round(
     near=8192,
 )
 TYPICAL_SIZE = (65_536, 384)
+ENTROPY_PICKED = 70  # in a round of greedy entropy there, as counted on the processor
+
+CHAINS = ("pick", "accept", "entropy_pick")  # of one block
 
 HEAD = """# On a GPU
 
@@ -74,7 +77,8 @@ torch, some 85, in a few kernels of their own or in a CUDA graph would be the ne
 and a third where a pick shrinks the ball of another of its round. A ball that shrinks is a run of
 entries for a warp, and gains are whole numbers, so that atomic additions may come in any order.
 The entries, 16 bytes each, are sorted twice a round, by member and by active row, with the sort of
-torch; the host waits four times. It is proved like the rest, but not in the model below.
+torch; the host waits four times. It is proved like the rest. The model below has
+its kernels, and no time of a whole selection.
 
 ## Without a GPU, how is it known to be right?
 
@@ -101,7 +105,9 @@ or the latency of a copy, shared among the steps that are on their way. A loop r
 chain of
 {model.L2_LATENCY} cycles (L2 latency) + 8 bytes x rows / {model.L2_BYTES_OF_ONE} bytes a cycle +
 {model.REDUCTIONS} x {model.REDUCE} (reductions of a warp) + {model.BARRIER} (barrier) +
-{model.SHARED_ROUND_TRIP} (shared memory) + {model.PICK_ARITHMETIC}. float64 kernels run at
+{model.SHARED_ROUND_TRIP} (shared memory) + {model.PICK_ARITHMETIC}; one by entropy takes
+{model.BALL_READS} more reads one after the other, the reductions and the barrier twice, and
+{model.LOG_CYCLES} cycles for two logarithms. float64 kernels run at
 {model.FLOAT64_SHARE:.0%} of the peak, streams through memory at {model.MEMORY_SHARE:.0%}, scattered
 rows at {model.GATHER_SHARE:.0%}. A round takes its kernels' time, or that of
 {model.ROUND_LAUNCHES} launches of {model.LAUNCH * 1e6:.0f} us
@@ -277,6 +283,11 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         listed = int(model.LISTED * (model.NEIGHBOURS + 1) * model.SEARCH_ROWS)
         costs["by_row"] = model.by_row(gpu, listed)
         costs["top_k"] = model.top_k(gpu, model.SEARCH_ROWS, listed, dim)
+        costs["accept"] = model.pick(gpu, TYPICAL.room, TYPICAL.picked)
+        costs["enter_balls"] = model.enter_balls(gpu, TYPICAL.refreshed, dim)
+        costs["renew_gains"] = model.renew_gains(gpu, TYPICAL.refreshed)
+        costs["entropy_pick"] = model.entropy_pick(gpu, TYPICAL.room, ENTROPY_PICKED)
+        costs["enter_picks"] = model.enter_picks(gpu, TYPICAL.room, ENTROPY_PICKED)
         del costs["sort"]
         for name, cost in costs.items():
             rows.append(_kernel_row(gpu, name, cost, resources["architectures"][gpu.architecture]))
@@ -290,7 +301,8 @@ def _kernels(resources: dict[str, Any]) -> list[str]:
         f"{model.NEIGHBOURS} neighbours.\nRegisters and shared memory as nvcc {resources['nvcc']} "
         "reports them (`python -m\nbench.gpu_resources`); bytes of a product are those from the L2 "
         "cache. `sq_dist_matrix`,\nwhich serves fewer active rows, is that of "
-        f"{model.FILTERED_ACTIVE:,}.",
+        f"{model.FILTERED_ACTIVE:,}. Of greedy entropy: {model.BALL_PAIRS} pairs a row for balls, "
+        f"and\n{ENTROPY_PICKED} picks a round.",
         "",
         *table([*head, "bytes", "operations", "predicted"], rows),
     ]
@@ -301,7 +313,7 @@ def _kernel_row(gpu: Gpu, name: str, cost: Cost, report: dict[str, Any]) -> list
     key = next(known for known in names if known in report)
     blocks = model.blocks_per_processor(gpu, key, report[key])
     resident = blocks * model.threads_of(gpu, key)
-    one_block = name == "pick"
+    one_block = name in CHAINS
     return [
         gpu.name,
         f"`{name}`",
