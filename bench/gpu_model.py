@@ -141,7 +141,7 @@ MAX_BLOCKS = 32
 RESERVED_SHARED = 1024  # of every block, by the system
 SEARCH_ROWS = 1 << 14  # fastsel/backends/device/neighbours.py
 FILTERED_ACTIVE = 1024  # fastsel/backends/device/pool.py
-BLOCK_POINTS = 512  # that a block takes: csrc/cuda/survivors.cu, fastsel/backends/device/pool.py
+BLOCK_POINTS = 512  # that a block takes: csrc/cuda/survivors.cu, backends/device/survivors.py
 
 
 # Rows of a tile for which the pairs of a refresh are counted.

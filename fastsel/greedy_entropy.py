@@ -187,8 +187,7 @@ class GreedyEntropy:
         self, rows: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """The squares of each one's eps, and of its distance to those before it."""
-        norms = None if self.points.norms is None else self.points.norms[rows]
-        members = Points(self.points.data[rows], norms)
+        members = self.points.part(rows)
         in_order = schedule.Greedy(self._backend, members, members.n)
         in_order.add_prefix(np.arange(members.n))
         sq_eps = np.full(len(rows), np.inf)

@@ -56,9 +56,9 @@ class Points:
         data = _storage("points", self.data, keep_on_device=False)
         return replace(self, data=data, norms=to_host(self.norms))
 
-    def part(self, block: slice) -> Points:
-        """Those rows: a view of the same memory."""
-        return Points(self.data[block], None if self.norms is None else self.norms[block])
+    def part(self, rows: Any) -> Points:
+        """Those rows, by a slice or their numbers; a view of the same memory for a slice."""
+        return Points(self.data[rows], None if self.norms is None else self.norms[rows])
 
     def widened(self) -> Points:
         """The same points with float64 storage; a copy, except where they have it already."""
@@ -93,10 +93,9 @@ class Subset(Points):
         """As of Points: a copy."""
         return super().rows(self.chosen[index])
 
-    def part(self, block: slice) -> Points:
+    def part(self, rows: Any) -> Points:
         """Those rows: a copy."""
-        rows = self.chosen[block]
-        return Points(self.data[rows], None if self.norms is None else self.norms[rows])
+        return super().part(self.chosen[rows])
 
 
 def on_device(array: Any) -> bool:

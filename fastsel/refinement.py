@@ -155,7 +155,7 @@ class Refinement:
         self.record = Record()
         self._backend = backend
         self._points = backend.adopt(points)
-        self._rows = _gather(self._points, members)
+        self._rows = self._points.part(members)
         m = len(members)
         self._nearest = np.full((m, 2), -1)  # positions among the members
         self._sq_eps = np.full((m, 2), np.inf)
@@ -201,7 +201,7 @@ class Refinement:
         self.record.passes += 1
         if not len(outside):
             return False
-        candidates = _gather(self._points, outside)
+        candidates = self._points.part(outside)
         sq_dist, _ = self._nearest_members(candidates, 2, False)
         bounds = _logs(sq_dist[:, 1])
         # Farthest first, the lowest index first among equals. Duplicates can not help.
@@ -276,10 +276,6 @@ class Refinement:
         self._removals = -self._logs[:, 0]
         np.add.at(self._removals, self._nearest[:, 0], self._logs[:, 1] - self._logs[:, 0])
         self._best_removal = int(self._removals.max())
-
-
-def _gather(points: Points, rows: npt.NDArray[np.int64]) -> Points:
-    return Points(points.data[rows], None if points.norms is None else points.norms[rows])
 
 
 def _logs(sq_dist: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

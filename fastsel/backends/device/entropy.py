@@ -27,15 +27,20 @@ from torch import Tensor
 
 from fastsel.backends import torch_codes
 from fastsel.backends.device import state
-from fastsel.backends.device.pool import GROUP, MAX_GROUPS
-from fastsel.backends.device.survivors import Survivors, all_pairs, count_of, split
+from fastsel.backends.device.state import too_near
+from fastsel.backends.device.survivors import (
+    Survivors,
+    all_pairs,
+    count_of,
+    lower_the_rest,
+    lowering,
+    split,
+)
 from fastsel.backends.torch_canonical import log_sq_dists
 from fastsel.backends.torch_entropy_ops import Balls, Runs
 from fastsel.canonical import LOG_OF_ZERO, LOG_UNITS
 from fastsel.gains import LAST, NEVER
 from fastsel.points import Points
-from fastsel.schedule import SELECTED
-from fastsel.threshold import largest_key
 
 # Active rows that one program holds.
 MAX_ACTIVE = 2048
@@ -87,7 +92,7 @@ class EntropyState:
         known = torch.where(self.sq_dist.isfinite(), self.sq_dist, 1.0)
         gains = torch.where(self.sq_dist.isfinite(), log_sq_dists(known), self.gains)
         gains = torch.where(self.sq_dist == 0, LAST, gains)
-        self.gains.copy_(torch.where(self.sq_dist <= _least(min_distance), NEVER, gains))
+        self.gains.copy_(torch.where(self.sq_dist <= too_near(min_distance), NEVER, gains))
 
     def farthest(self) -> tuple[int, float] | None:
         """The candidate of largest gain and its squared distance, if one is left."""
@@ -143,7 +148,7 @@ class EntropyPool:
         self._gains, self._sq_dist, self._seen = gains, sq_dist, seen
         self._members, self._sq_eps = members, sq_eps
         self._log_eps = torch.full((len(members),), LOG_OF_ZERO, device=device)
-        self._least = _least(min_distance)
+        self._least = too_near(min_distance)
         self._place = torch.empty(points.n, dtype=torch.int32, device=device)
         self._entries = _Entries(device)
         self._count = 0
@@ -178,7 +183,7 @@ class EntropyPool:
         operations, points, codes = self.operations, self._points, self._codes
         members = self._members[first : self._count]
         before = self._sq_dist[rows]
-        near = self._nearer(rows, members, before)
+        near = lowering(operations, codes, rows, members, before)
         reach = torch.exp2(self._log_eps[first : self._count].double() / (2 * LOG_UNITS))
         # More than the roundings of a logarithm, and of any library's power, take away. The ball of
         # radius 0 has nothing inside.
@@ -199,20 +204,6 @@ class EntropyPool:
         operations.renew_gains(rows, before, self._sq_dist, self._least, self._gains)
         self._seen[rows] = self._count
         return int(n_near) + int(n_inside)
-
-    def _nearer(self, rows: Tensor, members: Tensor, sq_dist: Tensor) -> Survivors:
-        """At least the pairs of a row and the nearest of the members, if it lowers the distance."""
-        codes = self._codes
-        group = GROUP * -(-len(members) // (GROUP * MAX_GROUPS))
-        upper = sq_dist.new_empty((len(rows), -(-len(members) // group)), dtype=torch.float32)
-        self.operations.group_min(codes, rows, codes, members, group, upper)
-        radius = torch_codes.round_up(sq_dist.sqrt() * codes.scale)
-        reach = torch.minimum(radius, upper.amin(dim=1))
-        found = Survivors(len(rows), len(members), rows.device)
-        self.operations.survivors(
-            codes, rows, codes, members, reach, found.pairs, found.count, found.overflow
-        )
-        return found
 
     def _enter(self, rows: Tensor, first: int, pairs: Tensor, n_pairs: Tensor, most: int) -> None:
         self._entries.make_room(min(most, len(pairs)), self._gains, self._log_eps)
@@ -235,13 +226,7 @@ class EntropyPool:
         """As `_meet` where lists ran over: rows and members that are concerned meet all others."""
         members = self._members[first : self._count]
         n_near, n_inside = int(near.count.clamp(max=len(near.pairs)).item()), 0
-        flagged = torch.nonzero(near.overflow)[:, 0]
-        for some in split(flagged, len(near.pairs) // len(members)):
-            for part in split(all_pairs(some, len(members)), len(near.pairs)):
-                self.operations.pair_min(
-                    self._points, rows, self._points, members, part, count_of(part), self._sq_dist
-                )
-                n_near += len(part)
+        n_near += lower_the_rest(self.operations, self._points, rows, members, near, self._sq_dist)
         listed = inside.pairs[: int(inside.count.item())]
         whole = listed[inside.overflow[listed[:, 0].long()] == 0]
         flagged = torch.nonzero(inside.overflow)[:, 0]
@@ -357,11 +342,6 @@ def _runs(keys: Tensor, n: int, others: Tensor, logs: Tensor) -> Runs:
     keys, order = keys.sort()
     numbers = torch.arange(n + 1, dtype=keys.dtype, device=keys.device)
     return Runs(torch.searchsorted(keys, numbers), others[order], logs[order])
-
-
-def _least(min_distance: float) -> float:
-    """The largest squared distance that is too near."""
-    return largest_key(min_distance, "euclidean") if min_distance >= 0 else SELECTED
 
 
 def _parts(saw: npt.NDArray[np.int64], count: int) -> list[tuple[slice, int]]:

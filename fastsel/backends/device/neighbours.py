@@ -165,10 +165,7 @@ class Neighbours:
         index: Tensor,
     ) -> None:
         """As the operation `top_k`, for any k, and for lists of any length at full speed."""
-        queries = Points(
-            self._queries.data[rows],
-            None if self._queries.norms is None else self._queries.norms[rows],
-        )
+        queries = self._queries.part(rows)
         found = torch.empty(len(pairs), dtype=torch.float64, device=pairs.device)
         self.operations.pair_sq_dists(
             queries, self._points, pairs, count_of(pairs), found, self._by_inner_product

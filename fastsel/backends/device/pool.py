@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 
 from fastsel.backends import torch_codes
-from fastsel.backends.device.state import Rows
-from fastsel.backends.device.survivors import Survivors, all_pairs, count_of, split
+from fastsel.backends.device.state import Rows, too_near
+from fastsel.backends.device.survivors import (
+    Survivors,
+    count_of,
+    lower_the_rest,
+    lowering,
+    radii,
+)
 from fastsel.points import Points
-from fastsel.schedule import SELECTED
 from fastsel.sketch import Trial
-from fastsel.threshold import largest_key
-
-# Centres of a group in a refresh: few, so that a GPU shares the work out evenly, and whole tiles.
-# More of them where the bounds of the groups would take too much memory.
-GROUP = 512
-MAX_GROUPS = 1024
 
 # Active rows from which on only the distances that may lower a key are computed: by the filter, for
 # some thirty more launches. Fewer rows take less time than these.
@@ -85,21 +84,11 @@ class Pool:
         centres = self._centres[: self._count]
         if not len(rows) or not self._count:
             return 0, 0, 0
-        codes = self._codes
         # Keys of points that have seen all stay, and so do those of selected points.
         new = (seen[rows] < self._count) & (keys[rows] > 0)
         first, order = torch.where(new, seen[rows], self._count).sort()
         rows = rows[order]
-        group = GROUP * -(-self._count // (GROUP * MAX_GROUPS))
-        upper = keys.new_empty((len(rows), -(-self._count // group)), dtype=torch.float32)
-        self.operations.group_min(codes, rows, codes, centres, group, upper, first)
-        # A bound of the distance to any centre bounds that to the nearest.
-        nearest = torch.minimum(self._radius(keys[rows]), upper.amin(dim=1))
-        reach = torch.where(first < self._count, nearest, -1.0)
-        found = Survivors(len(rows), self._count, keys.device)
-        self.operations.survivors(
-            codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow, first
-        )
+        found = lowering(self.operations, self._codes, rows, centres, keys[rows], first)
         self.operations.pair_min(
             self._points, rows, self._points, centres, found.pairs, found.count, keys
         )
@@ -107,10 +96,6 @@ class Pool:
         self._evaluated += found.count.clamp(max=len(found.pairs))
         self._pending = _Refreshed(rows, keys, centres, found)
         return self._looked_at(first), 0, 0
-
-    def _radius(self, keys: Tensor) -> Tensor:
-        """The radii under which a distance lowers the keys."""
-        return torch_codes.round_up(keys.clamp(min=0).sqrt() * self._codes.scale)
 
     def _looked_at(self, first: Tensor) -> Tensor:
         """Pairs of rows and centres in tiles of rows that begin where the first row does."""
@@ -121,26 +106,11 @@ class Pool:
     def settle(self) -> None:
         """Wait until keys are as the last `refresh` leaves them."""
         if self._pending is not None and self._pending.survivors.overflow.any().item():
-            self._redo(self._pending)
+            rows, keys, centres, found = self._pending
+            self._evaluated += lower_the_rest(
+                self.operations, self._points, rows, centres, found, keys
+            )
         self._pending = None
-
-    def _redo(self, refreshed: _Refreshed) -> None:
-        """Compare the rows whose pairs did not fit with all centres."""
-        flagged = torch.nonzero(refreshed.survivors.overflow)[:, 0]
-        pairs = refreshed.survivors.pairs
-        for some in split(flagged, len(pairs) // len(refreshed.centres)):
-            listed = all_pairs(some, len(refreshed.centres))
-            for part in split(listed, len(pairs)):
-                self.operations.pair_min(
-                    self._points,
-                    refreshed.rows,
-                    self._points,
-                    refreshed.centres,
-                    part,
-                    count_of(part),
-                    refreshed.keys,
-                )
-                self._evaluated += len(part)
 
     def pick(
         self,
@@ -161,7 +131,7 @@ class Pool:
         stale = torch.zeros_like(missing)
         if self._pending is not None:
             stale = self._pending.survivors.overflow.any()[None].bool()
-        least = largest_key(min_distance, "euclidean") if min_distance >= 0 else SELECTED
+        least = too_near(min_distance)
         n_picks = self._evaluated.new_zeros(1)
 
         def pick(matrix: Tensor, rival_key: Tensor) -> None:
@@ -234,16 +204,13 @@ class Pool:
         if n < FILTERED_ACTIVE:
             return self._matrix(rows), torch.zeros(1, dtype=torch.bool, device=rows.device)
         place, own = torch.arange(n, device=rows.device), keys[rows]
-        reach = torch.where((place < n_active) & (own > 0), self._radius(own), -1.0)
+        reach = torch.where((place < n_active) & (own > 0), radii(self._codes, own), -1.0)
         found = Survivors(n, n, rows.device)
         codes, pairs = self._codes, found.pairs
         self.operations.survivors(
             codes, rows, codes, rows, reach, pairs, found.count, found.overflow
         )
-        listed = Points(
-            self._points.data[rows],
-            None if self._points.norms is None else self._points.norms[rows],
-        )
+        listed = self._points.part(rows)
         sq_dist = keys.new_empty(len(pairs))
         self.operations.pair_sq_dists(listed, listed, pairs, found.count, sq_dist)
         # What the list has no pair for goes behind the matrix.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastsel.points import Points
 from fastsel.schedule import SELECTED
+from fastsel.threshold import largest_key
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,8 @@ def _next(keys: Tensor, rows: Tensor, place: int, selected: float) -> tuple[Tens
 
 def _beats(keys: Tensor, rows: Tensor, rival_key: Tensor, rival_row: Tensor) -> Tensor:
     return (keys > rival_key) | ((keys == rival_key) & (rows < rival_row))
+
+
+def too_near(min_distance: float) -> float:
+    """The largest key that `min_distance` excludes; below 0 it excludes what is selected alone."""
+    return largest_key(min_distance, "euclidean") if min_distance >= 0 else SELECTED

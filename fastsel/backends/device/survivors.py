@@ -1,4 +1,4 @@
-"""Lists of pairs that a filter could not exclude."""
+"""Lists of pairs that a filter could not exclude, and how they are made and worked off."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastsel.backends.torch_codes import Codes, round_up
+from fastsel.points import Points
+
 # Pairs that a list of survivors has room for, for each of its rows, and more for each of the
 # neighbours that are looked for. One or two a row is what is typical; the rows that do not fit are
 # compared canonically with everything.
 PAIRS_PER_ROW = 32
 PAIRS_PER_NEIGHBOUR = 2
 MIN_PAIRS = 1 << 16
+
+# Centres of a group whose nearest bounds the reach of a row: few, so that a GPU shares the work out
+# evenly, and whole tiles. More of them where the bounds of the groups would take too much memory.
+GROUP = 512
+MAX_GROUPS = 1024
 
 
 def pairs_per_row(neighbours: int) -> int:
@@ -47,6 +55,56 @@ class ByRow(NamedTuple):
         cols = torch.empty(len(found.pairs), dtype=torch.int32, device=first.device)
         operations.by_row(found.pairs, found.count, first[:-1].clone(), cols)
         return cls(first, cols)
+
+
+def radii(codes: Codes, keys: Tensor) -> Tensor:
+    """The radii under which a distance lowers the keys, float32."""
+    return round_up(keys.clamp(min=0).sqrt() * codes.scale)
+
+
+def lowering(
+    operations: ModuleType,
+    codes: Codes,
+    rows: Tensor,
+    centres: Tensor,
+    keys: Tensor,
+    first: Tensor | None = None,
+) -> Survivors:
+    """At least the pairs of a row and the nearest of the centres, if it lowers the row's key.
+
+    keys: float64 [R], of the rows. first: of how many centres a row's key accounts already.
+    """
+    group = GROUP * -(-len(centres) // (GROUP * MAX_GROUPS))
+    upper = keys.new_empty((len(rows), -(-len(centres) // group)), dtype=torch.float32)
+    operations.group_min(codes, rows, codes, centres, group, upper, first)
+    # A bound of the distance to any centre bounds that to the nearest.
+    reach = torch.minimum(radii(codes, keys), upper.amin(dim=1))
+    if first is not None:
+        reach = torch.where(first < len(centres), reach, -1.0)
+    found = Survivors(len(rows), len(centres), keys.device)
+    operations.survivors(
+        codes, rows, codes, centres, reach, found.pairs, found.count, found.overflow, first
+    )
+    return found
+
+
+def lower_the_rest(
+    operations: ModuleType,
+    points: Points,
+    rows: Tensor,
+    centres: Tensor,
+    found: Survivors,
+    keys: Tensor,
+) -> int:
+    """Compare the rows whose pairs did not fit with all centres; returns how many pairs they are.
+
+    keys: float64 [N], of all points.
+    """
+    flagged = torch.nonzero(found.overflow)[:, 0]
+    for some in split(flagged, len(found.pairs) // len(centres)):
+        for part in split(all_pairs(some, len(centres)), len(found.pairs)):
+            operations.pair_min(points, rows, points, centres, part, count_of(part), keys)
+    return len(flagged) * len(centres)
 
 
 def split(items: Tensor, size: int) -> Iterator[Tensor]:
